@@ -53,7 +53,12 @@ pub struct PageImage {
 impl PageImage {
     /// A white image.
     pub fn white(width: u32, height: u32) -> Self {
-        Self { width, height, rgb: vec![255; width as usize * height as usize * 3], dpi: None }
+        Self {
+            width,
+            height,
+            rgb: vec![255; width as usize * height as usize * 3],
+            dpi: None,
+        }
     }
 
     /// The image turned clockwise by `rotation`.
@@ -76,13 +81,22 @@ impl PageImage {
                 rgb.extend_from_slice(&self.rgb[at..at + 3]);
             }
         }
-        Self { width: new_w as u32, height: new_h as u32, rgb, dpi: self.dpi }
+        Self {
+            width: new_w as u32,
+            height: new_h as u32,
+            rgb,
+            dpi: self.dpi,
+        }
     }
 }
 
 impl std::fmt::Debug for PageImage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PageImage({}x{}, dpi {:?})", self.width, self.height, self.dpi)
+        write!(
+            f,
+            "PageImage({}x{}, dpi {:?})",
+            self.width, self.height, self.dpi
+        )
     }
 }
 
@@ -93,11 +107,19 @@ mod tests {
     #[test]
     fn quarter_turn_moves_the_left_column_to_the_top() {
         // 2x1: red, green  ->  turned clockwise: red above green.
-        let image = PageImage { width: 2, height: 1, rgb: vec![255, 0, 0, 0, 255, 0], dpi: None };
+        let image = PageImage {
+            width: 2,
+            height: 1,
+            rgb: vec![255, 0, 0, 0, 255, 0],
+            dpi: None,
+        };
         let turned = image.rotated(Rotation::Quarter);
         assert_eq!((turned.width, turned.height), (1, 2));
         assert_eq!(turned.rgb, image.rgb);
         assert_eq!(turned.rotated(Rotation::ThreeQuarters), image);
-        assert_eq!(image.rotated(Rotation::Half).rgb, vec![0, 255, 0, 255, 0, 0]);
+        assert_eq!(
+            image.rotated(Rotation::Half).rgb,
+            vec![0, 255, 0, 255, 0, 0]
+        );
     }
 }

@@ -96,7 +96,12 @@ impl Rect {
     pub fn clamped(&self) -> Self {
         let (x0, x1) = (self.x0.clamp(0.0, 1.0), self.x1.clamp(0.0, 1.0));
         let (y0, y1) = (self.y0.clamp(0.0, 1.0), self.y1.clamp(0.0, 1.0));
-        Self { x0: x0.min(x1), y0: y0.min(y1), x1: x0.max(x1), y1: y0.max(y1) }
+        Self {
+            x0: x0.min(x1),
+            y0: y0.min(y1),
+            x1: x0.max(x1),
+            y1: y0.max(y1),
+        }
     }
 }
 
@@ -108,8 +113,20 @@ impl Quad {
     /// The smallest upright box around the corners.
     pub fn bounds(&self) -> Rect {
         let [first, rest @ ..] = self.0;
-        let start = Rect { x0: first[0], y0: first[1], x1: first[0], y1: first[1] };
-        rest.iter().fold(start, |rect, &[x, y]| rect.union(&Rect { x0: x, y0: y, x1: x, y1: y }))
+        let start = Rect {
+            x0: first[0],
+            y0: first[1],
+            x1: first[0],
+            y1: first[1],
+        };
+        rest.iter().fold(start, |rect, &[x, y]| {
+            rect.union(&Rect {
+                x0: x,
+                y0: y,
+                x1: x,
+                y1: y,
+            })
+        })
     }
 
     /// The corners inside 0 to 1.
@@ -191,8 +208,22 @@ mod tests {
 
     #[test]
     fn clamped_box_is_ordered_and_inside() {
-        let rect = Rect { x0: 1.2, y0: -0.1, x1: 0.4, y1: 0.5 }.clamped();
-        assert_eq!(rect, Rect { x0: 0.4, y0: 0.0, x1: 1.0, y1: 0.5 });
+        let rect = Rect {
+            x0: 1.2,
+            y0: -0.1,
+            x1: 0.4,
+            y1: 0.5,
+        }
+        .clamped();
+        assert_eq!(
+            rect,
+            Rect {
+                x0: 0.4,
+                y0: 0.0,
+                x1: 1.0,
+                y1: 0.5
+            }
+        );
     }
 
     #[test]

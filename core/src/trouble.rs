@@ -27,8 +27,8 @@ macro_rules! closed_list {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
@@ -91,7 +91,10 @@ closed_list! {
 impl TroubleCode {
     /// Whether another attempt with the same settings may end differently.
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::Timeout | Self::OutOfMemory | Self::Crash | Self::NotFound | Self::Denied)
+        matches!(
+            self,
+            Self::Timeout | Self::OutOfMemory | Self::Crash | Self::NotFound | Self::Denied
+        )
     }
 }
 
@@ -111,10 +114,16 @@ impl Trouble {
     pub fn new(stage: Stage, code: TroubleCode, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > Self::MESSAGE_BYTES {
-            let end = (0..=Self::MESSAGE_BYTES).rev().find(|&at| message.is_char_boundary(at));
+            let end = (0..=Self::MESSAGE_BYTES)
+                .rev()
+                .find(|&at| message.is_char_boundary(at));
             message.truncate(end.unwrap_or(0));
         }
-        Self { stage, code, message }
+        Self {
+            stage,
+            code,
+            message,
+        }
     }
 }
 
