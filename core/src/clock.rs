@@ -26,7 +26,10 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that asks the machine"
+    )]
     fn unix_ms(&self) -> i64 {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -20,6 +20,6 @@ pub use fault::{Fault, Faulty};
 pub use ids::{DocId, JobId, LeaseId, SessionId, ShardIdx, page_id};
 pub use job::{ImageMode, JobSpec, RenderSpec, SplitSpec, TextLayerMode};
 pub use page::{PageImage, Rotation};
-pub use plan::{PlannedDocument, PlannedWork};
+pub use plan::{PlannedDocument, PlannedWork, shard_lines};
 pub use recognition::{Block, Flag, Label, Line, Quad, Recognition, Rect};
 pub use trouble::{Stage, Trouble, TroubleCode};

@@ -71,3 +71,93 @@ impl PlannedDocument {
         }
     }
 }
+
+/// The lines of one shard: the rows of `lines` one after another, less the first `skip_rows`,
+/// and `n_rows` of them. A run of pages that is only partly inside is cut, so that the result
+/// has exactly `n_rows` rows if `lines` has enough.
+pub fn shard_lines(lines: &[PlannedDocument], skip_rows: u32, n_rows: u32) -> Vec<PlannedDocument> {
+    let (mut skip, mut take) = (skip_rows, n_rows);
+    let mut cut = Vec::with_capacity(lines.len());
+    for line in lines {
+        let rows = line.n_rows();
+        let skipped = skip.min(rows);
+        let taken = take.min(rows - skipped);
+        skip -= skipped;
+        take -= taken;
+        if taken == 0 {
+            continue;
+        }
+        let mut line = line.clone();
+        if let PlannedWork::Read { first_idx, count } = &mut line.work {
+            *first_idx += skipped;
+            *count = taken;
+        }
+        cut.push(line);
+    }
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(work: PlannedWork) -> PlannedDocument {
+        PlannedDocument {
+            doc_id: DocId::of("file:///a", None),
+            source_uri: "file:///a".into(),
+            source_member: None,
+            object_bytes: 1,
+            object_etag: None,
+            media_type: "application/pdf".into(),
+            file_bytes: 1,
+            content_sha256: String::new(),
+            source_offset: None,
+            source_length: None,
+            page_count: Some(10),
+            license: None,
+            whole_document: true,
+            earlier_attempts: 0,
+            work,
+        }
+    }
+
+    #[test]
+    fn shard_takes_its_rows_and_cuts_the_runs_at_its_ends() {
+        let lines = [
+            line(PlannedWork::Read {
+                first_idx: 0,
+                count: 4,
+            }),
+            line(PlannedWork::Filtered { reason: "r".into() }),
+            line(PlannedWork::Read {
+                first_idx: 2,
+                count: 3,
+            }),
+        ];
+        let works = |skip, take| -> Vec<PlannedWork> {
+            shard_lines(&lines, skip, take)
+                .into_iter()
+                .map(|line| line.work)
+                .collect()
+        };
+        assert_eq!(works(0, 8).len(), 3);
+        assert_eq!(
+            works(3, 1),
+            [PlannedWork::Read {
+                first_idx: 3,
+                count: 1
+            }]
+        );
+        assert_eq!(
+            works(4, 3),
+            [
+                PlannedWork::Filtered { reason: "r".into() },
+                PlannedWork::Read {
+                    first_idx: 2,
+                    count: 2
+                }
+            ]
+        );
+        assert_eq!(works(8, 1), []);
+    }
+}

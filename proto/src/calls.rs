@@ -1,0 +1,213 @@
+//! The calls of `WorkerService` and `JobService` as traits. The coordinator implements them; in
+//! `run` mode a worker holds that implementation itself, and in a fleet one that carries each
+//! call over gRPC. Callers cannot tell, and decide by [`CallError::fault`] alone.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use quire_core::{Fault, Faulty};
+use thiserror::Error;
+
+use crate::v1::{
+    AcquireRequest, AcquireResponse, CancelJobRequest, CancelJobResponse, CommitRequest,
+    CommitResponse, CreateJobRequest, CreateJobResponse, FailRequest, FailResponse, GetJobRequest,
+    GetJobResponse, HeartbeatRequest, HeartbeatResponse, ListJobsRequest, ListJobsResponse,
+    ListQuarantineRequest, ListQuarantineResponse, ListShardsRequest, ListShardsResponse,
+    PauseJobRequest, PauseJobResponse, RegisterRequest, RegisterResponse, ReleaseRequest,
+    ReleaseResponse, ResumeJobRequest, ResumeJobResponse,
+};
+
+/// What a worker says to the coordinator.
+#[async_trait]
+pub trait WorkerCalls: Send + Sync {
+    /// Makes the worker known.
+    async fn register(&self, request: RegisterRequest) -> Result<RegisterResponse, CallError>;
+    /// Asks for shards; waits up to the request's `wait_ms` if there are none.
+    async fn acquire(&self, request: AcquireRequest) -> Result<AcquireResponse, CallError>;
+    /// Keeps the session alive and reports progress.
+    async fn heartbeat(&self, request: HeartbeatRequest) -> Result<HeartbeatResponse, CallError>;
+    /// Reports an uploaded part; idempotent by lease.
+    async fn commit(&self, request: CommitRequest) -> Result<CommitResponse, CallError>;
+    /// Gives a shard back because it cannot be done here.
+    async fn fail(&self, request: FailRequest) -> Result<FailResponse, CallError>;
+    /// Gives shards back that were not worked to the end.
+    async fn release(&self, request: ReleaseRequest) -> Result<ReleaseResponse, CallError>;
+}
+
+/// What the owner of a job says to the coordinator.
+#[async_trait]
+pub trait JobCalls: Send + Sync {
+    /// Takes a job, or goes on with the unfinished one that has the same specification.
+    async fn create_job(&self, request: CreateJobRequest) -> Result<CreateJobResponse, CallError>;
+    /// One job with its progress.
+    async fn get_job(&self, request: GetJobRequest) -> Result<GetJobResponse, CallError>;
+    /// Jobs, newest first.
+    async fn list_jobs(&self, request: ListJobsRequest) -> Result<ListJobsResponse, CallError>;
+    /// Stops giving out shards.
+    async fn pause_job(&self, request: PauseJobRequest) -> Result<PauseJobResponse, CallError>;
+    /// Goes on with a paused job.
+    async fn resume_job(&self, request: ResumeJobRequest) -> Result<ResumeJobResponse, CallError>;
+    /// Gives a job up.
+    async fn cancel_job(&self, request: CancelJobRequest) -> Result<CancelJobResponse, CallError>;
+    /// Shards of a job in order.
+    async fn list_shards(
+        &self,
+        request: ListShardsRequest,
+    ) -> Result<ListShardsResponse, CallError>;
+    /// Rows that were given up.
+    async fn list_quarantine(
+        &self,
+        request: ListQuarantineRequest,
+    ) -> Result<ListQuarantineResponse, CallError>;
+}
+
+/// Why a call was refused, in a word that programs may rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The lease is not live any more: drop its work.
+    LeaseFenced,
+    /// The session is not known or has ended: register anew.
+    SessionUnknown,
+    /// The job does not accept this now.
+    JobNotRunning,
+    /// There is no such job.
+    JobUnknown,
+    /// Another job with another specification is not finished.
+    JobUnfinished,
+    /// The part does not hold the rows that were planned.
+    RowCountMismatch,
+    /// The part is not in the store, or has another size.
+    PartMissing,
+    /// The part's key is not the lease's.
+    PartKeyForeign,
+    /// The coordinator's database was made anew since.
+    IncarnationChanged,
+    /// A limit of the caller is used up.
+    Quota,
+    /// The caller's code is too old for this coordinator.
+    VersionTooOld,
+    /// The request does not say what it must.
+    Malformed,
+    /// Something the coordinator needs is away.
+    Unavailable,
+    /// Stored state contradicts itself.
+    Corrupt,
+    /// A bug of ours.
+    Internal,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: &'static [Self] = &[
+        Self::LeaseFenced,
+        Self::SessionUnknown,
+        Self::JobNotRunning,
+        Self::JobUnknown,
+        Self::JobUnfinished,
+        Self::RowCountMismatch,
+        Self::PartMissing,
+        Self::PartKeyForeign,
+        Self::IncarnationChanged,
+        Self::Quota,
+        Self::VersionTooOld,
+        Self::Malformed,
+        Self::Unavailable,
+        Self::Corrupt,
+        Self::Internal,
+    ];
+
+    /// As it is written in error details.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LeaseFenced => "LEASE_FENCED",
+            Self::SessionUnknown => "SESSION_UNKNOWN",
+            Self::JobNotRunning => "JOB_NOT_RUNNING",
+            Self::JobUnknown => "JOB_UNKNOWN",
+            Self::JobUnfinished => "JOB_UNFINISHED",
+            Self::RowCountMismatch => "ROW_COUNT_MISMATCH",
+            Self::PartMissing => "PART_MISSING",
+            Self::PartKeyForeign => "PART_KEY_FOREIGN",
+            Self::IncarnationChanged => "INCARNATION_CHANGED",
+            Self::Quota => "QUOTA",
+            Self::VersionTooOld => "VERSION_TOO_OLD",
+            Self::Malformed => "MALFORMED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Corrupt => "CORRUPT",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
+    /// The reason written as `text`.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.as_str() == text)
+    }
+
+    /// What a caller does about it.
+    pub fn fault(self) -> Fault {
+        match self {
+            Self::LeaseFenced | Self::SessionUnknown | Self::IncarnationChanged => Fault::Fenced,
+            Self::JobNotRunning
+            | Self::JobUnknown
+            | Self::JobUnfinished
+            | Self::Quota
+            | Self::VersionTooOld => Fault::Config,
+            Self::RowCountMismatch | Self::PartMissing | Self::PartKeyForeign => Fault::Bug,
+            Self::Malformed => Fault::Input,
+            Self::Unavailable => Fault::Unavailable,
+            Self::Corrupt => Fault::Corrupt,
+            Self::Internal => Fault::Bug,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A call that was refused or could not be carried.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct CallError {
+    /// What the caller should do; the only thing that decides.
+    pub fault: Fault,
+    /// Why, in a word for programs.
+    pub reason: Reason,
+    /// Why, for people; no credentials.
+    pub message: String,
+}
+
+impl CallError {
+    /// An error whose fault is that of its reason.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            fault: reason.fault(),
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+impl Faulty for CallError {
+    fn fault(&self) -> Fault {
+        self.fault
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_parses_back() {
+        for &reason in Reason::ALL {
+            assert_eq!(Reason::parse(reason.as_str()), Some(reason));
+        }
+        assert_eq!(Reason::parse("lease_fenced"), None);
+    }
+}
