@@ -319,6 +319,10 @@ pub struct Lease {
     /// W3C trace context; empty if not traced.
     #[prost(string, tag = "14")]
     pub traceparent: ::prost::alloc::string::String,
+    /// URI of the dataset; its sibling `.quire` folder holds the job's area. Names a configured
+    /// store, never credentials.
+    #[prost(string, tag = "15")]
+    pub out: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseProgress {
@@ -636,6 +640,9 @@ pub struct CreateJobRequest {
     /// Names stores and keys; never credentials.
     #[prost(string, tag = "2")]
     pub job_spec_json: ::prost::alloc::string::String,
+    /// URI of the dataset that the job adds to.
+    #[prost(string, tag = "3")]
+    pub out: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateJobResponse {
@@ -737,6 +744,12 @@ pub struct Job {
     pub planned_at_ms: i64,
     #[prost(int64, tag = "18")]
     pub finished_at_ms: i64,
+    /// URI of the dataset.
+    #[prost(string, tag = "19")]
+    pub out: ::prost::alloc::string::String,
+    /// What to do about `state_reason`; unspecified if there is none.
+    #[prost(enumeration = "Fault", tag = "20")]
+    pub state_fault: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListJobsRequest {
