@@ -5,20 +5,32 @@
 
 #![warn(missing_docs)]
 
+mod area;
 mod cell;
+mod create;
+pub mod digest;
 mod element;
 mod error;
+pub mod manifest;
+pub mod paths;
+mod place;
 mod properties;
 pub mod row;
 pub mod schema;
+pub mod split;
 mod writer;
 
+pub use area::{JobArea, Output};
 pub use cell::CellProblem;
+pub use create::Created;
 pub use error::{Error, Result};
+pub use manifest::{Closing, CommitLog, Manifest, PartEntry, Published};
+pub use place::{Listed, Place};
 pub use properties::WRITER;
 pub use row::{
     DocumentRow, DocumentStatus, EmbeddedImage, ErrorRow, PageRow, PartRow, PartStatus, Split,
     TextLayerKind,
 };
 pub use schema::{SCHEMA_VERSION, Table};
+pub use split::split_of;
 pub use writer::{PartSummary, PartWriter};
