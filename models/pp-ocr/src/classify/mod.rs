@@ -1,0 +1,5 @@
+//! Telling lines that are upside down.
+
+mod network;
+
+pub use network::AngleClassifier;

@@ -1,0 +1,214 @@
+//! The text detector: a backbone, a feature pyramid and a DBNet head.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::nn::{
+    Activation, Backbone, BackboneConfig, Convolution, ConvolutionConfig, Depthwise,
+    DepthwiseConfig, FeatureMap, Squeeze, SqueezeConfig, StageConfig, Transposed, TransposedConfig,
+};
+use crate::weights::{Weights, WeightsError};
+
+static SMALL: &[u8] = include_bytes!("../../assets/detector.safetensors");
+
+/// Configuration of a [`TextDetector`].
+#[derive(Debug, Clone)]
+pub struct TextDetectorConfig {
+    backbone: BackboneConfig,
+    /// Channels of the feature pyramid; a quarter of them at each level reaches the head.
+    pyramid: usize,
+}
+
+impl TextDetectorConfig {
+    /// PP-OCRv6 small, 2.45 million parameters.
+    pub fn small() -> Self {
+        let stage = |channels, stride: usize, squeezes: &[bool]| StageConfig {
+            channels,
+            stride: [stride; 2],
+            squeezes: squeezes.to_vec(),
+        };
+        let stages = vec![
+            stage(48, 1, &[true, false]),
+            stage(96, 2, &[true, false]),
+            stage(192, 2, &[true, false, true, false]),
+            stage(384, 2, &[true, false]),
+        ];
+        Self {
+            backbone: BackboneConfig { stem: 24, stages },
+            pyramid: 96,
+        }
+    }
+
+    /// Builds the network with weights in the format of `reference/convert.py`.
+    ///
+    /// # Errors
+    /// When the weights are not exactly those of this configuration.
+    pub fn load(&self, bytes: &[u8], device: &Device) -> Result<TextDetector, WeightsError> {
+        let mut weights = Weights::open("text detector", bytes, device)?;
+        let detector = TextDetector {
+            backbone: self.backbone.load(&mut weights)?,
+            neck: Neck::load(&mut weights, &self.backbone, self.pyramid)?,
+            head: Head::load(&mut weights, self.pyramid)?,
+        };
+        weights.finish()?;
+        Ok(detector)
+    }
+}
+
+/// Finds where text is. A clone shares the weights.
+#[derive(Module, Debug)]
+pub struct TextDetector {
+    backbone: Backbone,
+    neck: Neck,
+    head: Head,
+}
+
+impl TextDetector {
+    /// Loads PP-OCRv6 small from the weights inside the program.
+    ///
+    /// # Errors
+    /// When the embedded weights are damaged.
+    pub fn load(device: &Device) -> Result<Self, WeightsError> {
+        TextDetectorConfig::small().load(SMALL, device)
+    }
+
+    /// Gives for every pixel the probability that it lies in the core of a line of text.
+    ///
+    /// # Shapes
+    /// - `images`: `[n, 3, h, w]`, h and w multiples of 32
+    /// - output: `[n, 1, h, w]`
+    ///
+    /// # Panics
+    /// When the shape is another one.
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
+        let [_, channels, height, width] = images.dims();
+        assert!(
+            channels == 3 && height % 32 == 0 && width % 32 == 0,
+            "the text detector wants [n, 3, h, w] with h and w multiples of 32, not {:?}",
+            images.dims(),
+        );
+        self.walk(&images)
+    }
+
+    fn walk<M: FeatureMap>(&self, images: &M) -> M {
+        let stages = self.backbone.walk(images);
+        self.head.walk(self.neck.walk(stages))
+    }
+}
+
+/// A feature pyramid from the coarsest level down to the finest, all levels joined at the end.
+#[derive(Module, Debug)]
+struct Neck {
+    /// Finest level first, here and below.
+    laterals: Vec<Lateral>,
+    smooths: Vec<Smooth>,
+}
+
+/// Brings a stage to the channels of the pyramid.
+#[derive(Module, Debug)]
+struct Lateral {
+    convolution: Convolution,
+    squeeze: Squeeze,
+}
+
+/// Smooths a level of the pyramid and brings it to its share of the head's channels.
+#[derive(Module, Debug)]
+struct Smooth {
+    depthwise: Depthwise,
+    convolution: Convolution,
+    squeeze: Squeeze,
+}
+
+impl Neck {
+    fn load(
+        weights: &mut Weights<'_>,
+        backbone: &BackboneConfig,
+        pyramid: usize,
+    ) -> Result<Self, WeightsError> {
+        let n_levels = backbone.stages.len();
+        let share = pyramid / n_levels;
+        let squeeze = |channels| SqueezeConfig {
+            channels,
+            slope: 0.2,
+            is_residual: true,
+        };
+        let mut laterals = Vec::new();
+        let mut smooths = Vec::new();
+        for (level, stage) in backbone.stages.iter().enumerate() {
+            let name = format!("neck.laterals.{level}");
+            laterals.push(Lateral {
+                convolution: ConvolutionConfig::new(stage.channels, pyramid, 1)
+                    .without_bias()
+                    .load(weights, &format!("{name}.convolution"))?,
+                squeeze: squeeze(pyramid).load(weights, &name)?,
+            });
+            let name = format!("neck.smooths.{level}");
+            smooths.push(Smooth {
+                depthwise: DepthwiseConfig::new(pyramid, 7)
+                    .load(weights, &format!("{name}.depthwise"))?,
+                convolution: ConvolutionConfig::new(pyramid, share, 1)
+                    .without_bias()
+                    .load(weights, &format!("{name}.convolution"))?,
+                squeeze: squeeze(share).load(weights, &name)?,
+            });
+        }
+        Ok(Self { laterals, smooths })
+    }
+
+    /// # Shapes
+    /// - `stages`: `[n, stage channels, h, w]` and each next one half as large
+    /// - output: `[n, pyramid, h, w]`, coarsest level first
+    fn walk<M: FeatureMap>(&self, stages: Vec<M>) -> M {
+        let mut above: Option<M> = None;
+        let mut parts = Vec::with_capacity(stages.len());
+        for (level, stage) in stages.into_iter().enumerate().rev() {
+            let lateral = &self.laterals[level];
+            let map = stage
+                .convolve(&lateral.convolution)
+                .squeeze(&lateral.squeeze);
+            let map = match above {
+                Some(above) => map.add(&above.repeat(2)),
+                None => map,
+            };
+            let smooth = &self.smooths[level];
+            let smoothed = map
+                .depthwise(&smooth.depthwise)
+                .convolve(&smooth.convolution);
+            parts.push(smoothed.squeeze(&smooth.squeeze).repeat(1 << level));
+            above = Some(map);
+        }
+        M::concat(parts)
+    }
+}
+
+/// Grows the map back to the size of the image.
+#[derive(Module, Debug)]
+struct Head {
+    merge: Convolution,
+    grow_a: Transposed,
+    grow_b: Transposed,
+}
+
+impl Head {
+    fn load(weights: &mut Weights<'_>, pyramid: usize) -> Result<Self, WeightsError> {
+        let narrow = pyramid / 4;
+        let grow = |channels_out, activation| TransposedConfig {
+            channels_in: narrow,
+            channels_out,
+            activation,
+        };
+        Ok(Self {
+            merge: ConvolutionConfig::new(pyramid, narrow, 3)
+                .activation(Activation::Relu)
+                .load(weights, "head.merge")?,
+            grow_a: grow(narrow, Activation::Relu).load(weights, "head.grow_a")?,
+            grow_b: grow(1, Activation::Sigmoid).load(weights, "head.grow_b")?,
+        })
+    }
+
+    fn walk<M: FeatureMap>(&self, map: M) -> M {
+        map.convolve(&self.merge)
+            .grow(&self.grow_a)
+            .grow(&self.grow_b)
+    }
+}

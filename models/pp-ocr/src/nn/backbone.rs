@@ -1,0 +1,136 @@
+//! The backbone of the text detector and the recognizer.
+
+use burn::module::Module;
+
+use super::{Activation, Convolution, ConvolutionConfig, FeatureMap, Mixer, MixerConfig};
+use crate::weights::{Weights, WeightsError};
+
+/// Configuration of a [`Backbone`].
+#[derive(Debug, Clone)]
+pub(crate) struct BackboneConfig {
+    /// Channels inside the stem.
+    pub(crate) stem: usize,
+    pub(crate) stages: Vec<StageConfig>,
+}
+
+/// Configuration of a [`Stage`].
+#[derive(Debug, Clone)]
+pub(crate) struct StageConfig {
+    pub(crate) channels: usize,
+    /// Stride of the block that enters the stage; the first stage has none.
+    pub(crate) stride: [usize; 2],
+    /// Whether each block squeezes.
+    pub(crate) squeezes: Vec<bool>,
+}
+
+impl BackboneConfig {
+    /// Loads `stem` and `stages`.
+    pub(crate) fn load(&self, weights: &mut Weights<'_>) -> Result<Backbone, WeightsError> {
+        let first = self.stages.first().map_or(0, |stage| stage.channels);
+        let stem = Stem::load(weights, self.stem, first)?;
+        let mut stages = Vec::new();
+        let mut channels = first;
+        for (index, config) in self.stages.iter().enumerate() {
+            let name = format!("stages.{index}");
+            let enter = MixerConfig {
+                channels_in: channels,
+                channels_out: config.channels,
+                stride: config.stride,
+                has_squeeze: false,
+            };
+            let enter = match index {
+                0 => None,
+                _ => Some(enter.load(weights, &format!("{name}.enter"))?),
+            };
+            channels = config.channels;
+            let mut blocks = Vec::new();
+            for (block, &has_squeeze) in config.squeezes.iter().enumerate() {
+                let config = MixerConfig {
+                    channels_in: channels,
+                    channels_out: channels,
+                    stride: [1, 1],
+                    has_squeeze,
+                };
+                blocks.push(config.load(weights, &format!("{name}.blocks.{block}"))?);
+            }
+            stages.push(Stage { enter, blocks });
+        }
+        Ok(Backbone { stem, stages })
+    }
+}
+
+/// A stem that divides the size by four, then stages of blocks.
+#[derive(Module, Debug)]
+pub(crate) struct Backbone {
+    stem: Stem,
+    stages: Vec<Stage>,
+}
+
+#[derive(Module, Debug)]
+struct Stage {
+    enter: Option<Mixer>,
+    blocks: Vec<Mixer>,
+}
+
+impl Backbone {
+    /// Gives the output of every stage.
+    ///
+    /// # Shapes
+    /// - `image`: `[n, 3, h, w]`
+    /// - output: `[n, stage channels, h / 4, w / 4]` and smaller, by the strides of the stages
+    pub(crate) fn walk<M: FeatureMap>(&self, image: &M) -> Vec<M> {
+        let mut map = self.stem.walk(image);
+        let mut outputs = Vec::with_capacity(self.stages.len());
+        for stage in &self.stages {
+            for block in stage.enter.iter().chain(&stage.blocks) {
+                map = map.mix(block);
+            }
+            outputs.push(map.clone());
+        }
+        outputs
+    }
+}
+
+/// Two ways side by side, a maximum and two small convolutions, between strided convolutions.
+#[derive(Module, Debug)]
+struct Stem {
+    enter: Convolution,
+    left_a: Convolution,
+    left_b: Convolution,
+    merge: Convolution,
+    leave: Convolution,
+}
+
+impl Stem {
+    fn load(
+        weights: &mut Weights<'_>,
+        channels: usize,
+        channels_out: usize,
+    ) -> Result<Self, WeightsError> {
+        let mut layer = |name: &str, config: ConvolutionConfig| {
+            config
+                .activation(Activation::Relu)
+                .load(weights, &format!("stem.{name}"))
+        };
+        Ok(Self {
+            enter: layer("enter", halving(3, channels))?,
+            left_a: layer("left_a", ConvolutionConfig::new(channels, channels / 2, 2))?,
+            left_b: layer("left_b", ConvolutionConfig::new(channels / 2, channels, 2))?,
+            merge: layer("merge", halving(2 * channels, channels))?,
+            leave: layer("leave", ConvolutionConfig::new(channels, channels_out, 1))?,
+        })
+    }
+
+    fn walk<M: FeatureMap>(&self, image: &M) -> M {
+        let entered = image.convolve(&self.enter);
+        let left = entered.convolve(&self.left_a).convolve(&self.left_b);
+        M::concat(vec![entered.dilate(), left])
+            .convolve(&self.merge)
+            .convolve(&self.leave)
+    }
+}
+
+/// A 3x3 convolution of stride 2.
+fn halving(channels_in: usize, channels_out: usize) -> ConvolutionConfig {
+    ConvolutionConfig::new(channels_in, channels_out, 3).stride([2, 2])
+}

@@ -1,0 +1,185 @@
+//! Convolutions with their bias and activation: dense, depthwise, transposed.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+use super::Activation;
+use crate::weights::{Weights, WeightsError};
+
+/// Configuration of a [`Convolution`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConvolutionConfig {
+    pub(crate) channels_in: usize,
+    pub(crate) channels_out: usize,
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    /// Zeros before and after, of height and of width.
+    pub(crate) padding: [(usize, usize); 2],
+    pub(crate) has_bias: bool,
+    pub(crate) activation: Activation,
+}
+
+impl ConvolutionConfig {
+    /// A square kernel at stride 1 that keeps the size; an even kernel pads right and bottom.
+    pub(crate) fn new(channels_in: usize, channels_out: usize, kernel: usize) -> Self {
+        let padding = ((kernel - 1) / 2, kernel / 2);
+        Self {
+            channels_in,
+            channels_out,
+            kernel: [kernel; 2],
+            stride: [1, 1],
+            padding: [padding; 2],
+            has_bias: true,
+            activation: Activation::Identity,
+        }
+    }
+
+    pub(crate) fn stride(self, stride: [usize; 2]) -> Self {
+        Self { stride, ..self }
+    }
+
+    pub(crate) fn activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    pub(crate) fn without_bias(self) -> Self {
+        Self {
+            has_bias: false,
+            ..self
+        }
+    }
+
+    pub(crate) fn load(
+        self,
+        weights: &mut Weights<'_>,
+        name: &str,
+    ) -> Result<Convolution, WeightsError> {
+        let shape = [
+            self.channels_out,
+            self.channels_in,
+            self.kernel[0],
+            self.kernel[1],
+        ];
+        let kernel = weights.take(&format!("{name}.weight"), &shape)?;
+        let bias = match self.has_bias {
+            true => Some(weights.take(&format!("{name}.bias"), &[self.channels_out])?),
+            false => None,
+        };
+        Ok(Convolution {
+            weight: weights.parameter(&kernel, shape),
+            bias: bias
+                .as_ref()
+                .map(|bias| weights.parameter(bias, [self.channels_out])),
+            config: self,
+        })
+    }
+}
+
+/// A dense convolution. A 1x1 kernel is also what a linear layer is here.
+#[derive(Module, Debug)]
+pub(crate) struct Convolution {
+    /// `[channels_out, channels_in, height, width]`
+    pub(crate) weight: Param<Tensor<4>>,
+    /// `[channels_out]`
+    pub(crate) bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    pub(crate) config: ConvolutionConfig,
+}
+
+/// Configuration of a [`Depthwise`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DepthwiseConfig {
+    pub(crate) channels: usize,
+    /// Odd sizes; the padding keeps the size at stride 1.
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    pub(crate) activation: Activation,
+}
+
+impl DepthwiseConfig {
+    /// A square kernel at stride 1.
+    pub(crate) fn new(channels: usize, kernel: usize) -> Self {
+        let activation = Activation::Identity;
+        Self {
+            channels,
+            kernel: [kernel; 2],
+            stride: [1, 1],
+            activation,
+        }
+    }
+
+    pub(crate) fn stride(self, stride: [usize; 2]) -> Self {
+        Self { stride, ..self }
+    }
+
+    pub(crate) fn activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// Zeros on each side of height and of width.
+    pub(crate) fn padding(&self) -> [usize; 2] {
+        self.kernel.map(|size| size / 2)
+    }
+
+    pub(crate) fn load(
+        self,
+        weights: &mut Weights<'_>,
+        name: &str,
+    ) -> Result<Depthwise, WeightsError> {
+        let shape = [self.channels, 1, self.kernel[0], self.kernel[1]];
+        let kernel = weights.take(&format!("{name}.weight"), &shape)?;
+        let bias = weights.take(&format!("{name}.bias"), &[self.channels])?;
+        Ok(Depthwise {
+            weight: weights.parameter(&kernel, shape),
+            bias: weights.parameter(&bias, [self.channels]),
+            config: self,
+        })
+    }
+}
+
+/// A convolution of each channel with a kernel of its own.
+#[derive(Module, Debug)]
+pub(crate) struct Depthwise {
+    /// `[channels, 1, height, width]`
+    pub(crate) weight: Param<Tensor<4>>,
+    /// `[channels]`
+    pub(crate) bias: Param<Tensor<1>>,
+    #[module(skip)]
+    pub(crate) config: DepthwiseConfig,
+}
+
+/// Configuration of a [`Transposed`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TransposedConfig {
+    pub(crate) channels_in: usize,
+    pub(crate) channels_out: usize,
+    pub(crate) activation: Activation,
+}
+
+impl TransposedConfig {
+    pub(crate) fn load(
+        self,
+        weights: &mut Weights<'_>,
+        name: &str,
+    ) -> Result<Transposed, WeightsError> {
+        let shape = [self.channels_in, self.channels_out, 2, 2];
+        let kernel = weights.take(&format!("{name}.weight"), &shape)?;
+        let bias = weights.take(&format!("{name}.bias"), &[self.channels_out])?;
+        Ok(Transposed {
+            weight: weights.parameter(&kernel, shape),
+            bias: weights.parameter(&bias, [self.channels_out]),
+            config: self,
+        })
+    }
+}
+
+/// A transposed convolution with a 2x2 kernel and stride 2: every pixel becomes four.
+#[derive(Module, Debug)]
+pub(crate) struct Transposed {
+    /// `[channels_in, channels_out, 2, 2]`
+    pub(crate) weight: Param<Tensor<4>>,
+    /// `[channels_out]`
+    pub(crate) bias: Param<Tensor<1>>,
+    #[module(skip)]
+    pub(crate) config: TransposedConfig,
+}

@@ -1,0 +1,139 @@
+//! The walk over burn tensors, for any device. This is the definition of every operation.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::module::{
+    adaptive_avg_pool2d, avg_pool2d, conv_transpose2d, conv2d, interpolate, layer_norm, max_pool2d,
+};
+use burn::tensor::ops::{
+    AvgPoolOptions, ConvOptions, ConvTransposeOptions, InterpolateMode, InterpolateOptions,
+    MaxPoolOptions,
+};
+use burn::tensor::{Tensor, s};
+
+use super::{Convolution, Depthwise, FeatureMap, LayerNorm, Mixer, Squeeze, Transposed};
+
+impl FeatureMap for Tensor<4> {
+    fn dims(&self) -> [usize; 4] {
+        Tensor::dims(self)
+    }
+
+    fn convolve(&self, layer: &Convolution) -> Self {
+        let config = &layer.config;
+        let bias = layer.bias.as_ref().map(|bias| bias.val());
+        let options = ConvOptions::new_with_padding(config.stride, config.padding, [1, 1], 1);
+        let output = conv2d(self.clone(), layer.weight.val(), bias, options);
+        config.activation.of_tensor(output)
+    }
+
+    fn depthwise(&self, layer: &Depthwise) -> Self {
+        let config = &layer.config;
+        let options = ConvOptions::new(config.stride, config.padding(), [1, 1], config.channels);
+        let output = conv2d(
+            self.clone(),
+            layer.weight.val(),
+            Some(layer.bias.val()),
+            options,
+        );
+        config.activation.of_tensor(output)
+    }
+
+    fn grow(&self, layer: &Transposed) -> Self {
+        let options = ConvTransposeOptions::new([2, 2], [0, 0], [0, 0], [1, 1], 1);
+        let output = conv_transpose2d(
+            self.clone(),
+            layer.weight.val(),
+            Some(layer.bias.val()),
+            options,
+        );
+        layer.config.activation.of_tensor(output)
+    }
+
+    fn squeeze(self, layer: &Squeeze) -> Self {
+        let gate = FeatureMap::mean(&self)
+            .convolve(&layer.reduce)
+            .convolve(&layer.expand);
+        let scaled = self.clone() * gate;
+        match layer.is_residual {
+            true => self + scaled,
+            false => scaled,
+        }
+    }
+
+    fn mix(&self, layer: &Mixer) -> Self {
+        let mixed = FeatureMap::depthwise(self, &layer.depthwise);
+        let mixed = match &layer.squeeze {
+            Some(squeeze) => FeatureMap::squeeze(mixed, squeeze),
+            None => mixed,
+        };
+        let output = mixed.convolve(&layer.expand).convolve(&layer.project);
+        match layer.is_residual {
+            true => mixed + output,
+            false => output,
+        }
+    }
+
+    fn dilate(&self) -> Self {
+        let mut options = MaxPoolOptions::new([2, 2]);
+        options.stride = [1, 1];
+        options.padding = [(0, 1), (0, 1)];
+        max_pool2d(self.clone(), options)
+    }
+
+    fn max_pool(&self) -> Self {
+        let mut options = MaxPoolOptions::new([2, 2]);
+        options.stride = [2, 2];
+        max_pool2d(self.clone(), options)
+    }
+
+    fn mean_pool(&self, window: [usize; 2]) -> Self {
+        let mut options = AvgPoolOptions::new(window);
+        options.stride = window;
+        avg_pool2d(self.clone(), options)
+    }
+
+    fn mean(&self) -> Self {
+        adaptive_avg_pool2d(self.clone(), [1, 1])
+    }
+
+    fn repeat(&self, factor: usize) -> Self {
+        let [_, _, height, width] = self.dims();
+        let options = InterpolateOptions::new(InterpolateMode::Nearest)
+            .with_output_size([height * factor, width * factor]);
+        interpolate(self.clone(), options)
+    }
+
+    fn concat(parts: Vec<Self>) -> Self {
+        Tensor::cat(parts, 1)
+    }
+
+    fn add(self, other: &Self) -> Self {
+        self + other.clone()
+    }
+
+    fn normalize(&self, layer: &LayerNorm) -> Self {
+        let channels_last = self.clone().permute([0, 2, 3, 1]);
+        let bias = Some(layer.bias.val());
+        layer_norm(channels_last, layer.weight.val(), bias, layer.epsilon).permute([0, 3, 1, 2])
+    }
+
+    fn attend(&self, n_heads: usize) -> Self {
+        let [batch, channels, _, steps] = self.dims();
+        let width = channels / 3 / n_heads;
+        // [batch, 3 * n_heads, steps, width]
+        let heads = self
+            .clone()
+            .reshape([batch, 3 * n_heads, width, steps])
+            .swap_dims(2, 3);
+        let part = |index: usize| {
+            heads
+                .clone()
+                .slice(s![.., index * n_heads..(index + 1) * n_heads, .., ..])
+        };
+        let queries = part(0) / (width as f64).sqrt();
+        let attention = softmax(queries.matmul(part(1).swap_dims(2, 3)), 3);
+        attention
+            .matmul(part(2))
+            .swap_dims(2, 3)
+            .reshape([batch, channels / 3, 1, steps])
+    }
+}

@@ -1,0 +1,5 @@
+//! Reading lines of text.
+
+mod network;
+
+pub use network::{Step, TextRecognizer, TextRecognizerConfig};

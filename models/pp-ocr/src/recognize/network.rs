@@ -1,0 +1,245 @@
+//! The recognizer: a backbone that keeps the width, a transformer neck and a CTC head.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::nn::{
+    Activation, Backbone, BackboneConfig, Convolution, ConvolutionConfig, Depthwise,
+    DepthwiseConfig, FeatureMap, LayerNorm, StageConfig, Transformer, TransformerConfig,
+};
+use crate::weights::{Weights, WeightsError};
+
+static SMALL: &[u8] = include_bytes!("../../assets/recognizer.safetensors");
+static SMALL_CHARSET: &str = include_str!("../../assets/charset.txt");
+
+/// Configuration of a [`TextRecognizer`].
+#[derive(Debug, Clone)]
+pub struct TextRecognizerConfig {
+    backbone: BackboneConfig,
+    /// Channels of the neck.
+    channels: usize,
+    n_heads: usize,
+    n_blocks: usize,
+}
+
+impl TextRecognizerConfig {
+    /// PP-OCRv6 small, 5.27 million parameters.
+    pub fn small() -> Self {
+        let stage = |channels, squeezes: &[bool]| StageConfig {
+            channels,
+            stride: [2, 1],
+            squeezes: squeezes.to_vec(),
+        };
+        let stages = vec![
+            stage(96, &[true, false, false]),
+            stage(192, &[true, false, true, false, true, false]),
+            stage(384, &[true, false]),
+        ];
+        let backbone = BackboneConfig { stem: 48, stages };
+        Self {
+            backbone,
+            channels: 120,
+            n_heads: 8,
+            n_blocks: 2,
+        }
+    }
+
+    /// Builds the network with weights in the format of `reference/convert.py`. `charset` has one
+    /// character a line.
+    ///
+    /// # Errors
+    /// When the weights are not exactly those of this configuration and charset.
+    pub fn load(
+        &self,
+        bytes: &[u8],
+        charset: &'static str,
+        device: &Device,
+    ) -> Result<TextRecognizer, WeightsError> {
+        let mut weights = Weights::open("text recognizer", bytes, device)?;
+        // Blank comes before the characters and the space after them.
+        let n_classes = charset.lines().count() + 2;
+        let recognizer = TextRecognizer {
+            backbone: self.backbone.load(&mut weights)?,
+            neck: Neck::load(&mut weights, self)?,
+            head: ConvolutionConfig::new(self.channels, n_classes, 1).load(&mut weights, "head")?,
+            charset,
+        };
+        weights.finish()?;
+        Ok(recognizer)
+    }
+}
+
+/// Reads lines of text. A clone shares the weights.
+#[derive(Module, Debug)]
+pub struct TextRecognizer {
+    backbone: Backbone,
+    neck: Neck,
+    head: Convolution,
+    #[module(skip)]
+    charset: &'static str,
+}
+
+/// What the recognizer takes a step of a line for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// The likeliest class: 0 is blank, then the characters of [`TextRecognizer::charset`].
+    pub class: usize,
+    /// Its probability.
+    pub probability: f32,
+}
+
+impl TextRecognizer {
+    /// Loads PP-OCRv6 small from the weights inside the program.
+    ///
+    /// # Errors
+    /// When the embedded weights are damaged.
+    pub fn load(device: &Device) -> Result<Self, WeightsError> {
+        TextRecognizerConfig::small().load(SMALL, SMALL_CHARSET, device)
+    }
+
+    /// The characters in the order of their classes, which start at 1; the last is the space.
+    pub fn charset(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.charset.lines().chain([" "])
+    }
+
+    /// Gives logits, that is values before the softmax over classes.
+    ///
+    /// # Shapes
+    /// - `lines`: `[n, 3, 48, w]`, w a multiple of 8
+    /// - output: `[n, w / 8, classes]`
+    ///
+    /// # Panics
+    /// When the shape is another one.
+    pub fn forward(&self, lines: Tensor<4>) -> Tensor<3> {
+        check(&lines);
+        let logits = self.features(&lines).convolve(&self.head);
+        let [batch, classes, _, steps] = logits.dims();
+        logits.reshape([batch, classes, steps]).swap_dims(1, 2)
+    }
+
+    /// Gives the likeliest class of every step of every line, and never holds all logits.
+    ///
+    /// # Shapes
+    /// - `lines`: `[n, 3, 48, w]`, w a multiple of 8
+    /// - output: n times w / 8 steps
+    ///
+    /// # Panics
+    /// When the shape is another one.
+    pub fn steps(&self, lines: Tensor<4>) -> Vec<Vec<Step>> {
+        let logits = self.forward(lines);
+        let [batch, n_steps, n_classes] = logits.dims();
+        let logits = logits.into_data().convert::<f32>();
+        let logits = logits
+            .as_slice::<f32>()
+            .expect("the values were just made f32");
+        let steps: Vec<Step> = logits.chunks_exact(n_classes).map(likeliest).collect();
+        if n_steps == 0 {
+            return vec![Vec::new(); batch];
+        }
+        steps.chunks_exact(n_steps).map(<[Step]>::to_vec).collect()
+    }
+
+    /// # Shapes
+    /// - output: `[n, channels, 1, w / 8]`
+    fn features<M: FeatureMap>(&self, lines: &M) -> M {
+        match self.backbone.walk(lines).pop() {
+            Some(map) => self.neck.walk(map),
+            None => unreachable!("a backbone has stages"),
+        }
+    }
+}
+
+fn check(lines: &Tensor<4>) {
+    let [_, channels, height, width] = lines.dims();
+    assert!(
+        channels == 3 && height == 48 && width % 8 == 0,
+        "the recognizer wants [n, 3, 48, w] with w a multiple of 8, not {:?}",
+        lines.dims(),
+    );
+}
+
+fn likeliest(logits: &[f32]) -> Step {
+    let mut class = 0;
+    for (index, &logit) in logits.iter().enumerate() {
+        if logit > logits[class] {
+            class = index;
+        }
+    }
+    let sum: f32 = logits
+        .iter()
+        .map(|logit| (logit - logits[class]).exp())
+        .sum();
+    Step {
+        class,
+        probability: 1.0 / sum,
+    }
+}
+
+/// Turns the last map into a sequence and lets its steps see each other.
+#[derive(Module, Debug)]
+struct Neck {
+    skip: Convolution,
+    reduce: Convolution,
+    local: Depthwise,
+    blocks: Vec<Transformer>,
+    norm: LayerNorm,
+}
+
+impl Neck {
+    fn load(
+        weights: &mut Weights<'_>,
+        config: &TextRecognizerConfig,
+    ) -> Result<Self, WeightsError> {
+        let channels = config.channels;
+        let channels_in = config
+            .backbone
+            .stages
+            .last()
+            .map_or(0, |stage| stage.channels);
+        let mut linear = |name: &str| {
+            ConvolutionConfig::new(channels_in, channels, 1)
+                .activation(Activation::Swish)
+                .load(weights, &format!("neck.{name}"))
+        };
+        let skip = linear("skip")?;
+        let reduce = linear("reduce")?;
+        let local = DepthwiseConfig {
+            kernel: [1, 7],
+            ..DepthwiseConfig::new(channels, 7)
+        }
+        .activation(Activation::Swish)
+        .load(weights, "neck.local")?;
+        let block = TransformerConfig {
+            channels,
+            n_heads: config.n_heads,
+            wide: 2 * channels,
+        };
+        let blocks = (0..config.n_blocks)
+            .map(|index| block.load(weights, &format!("neck.blocks.{index}")))
+            .collect::<Result<_, _>>()?;
+        // The published graph has a finer epsilon here than inside the blocks.
+        let norm = LayerNorm::load(weights, "neck.norm", channels, 1e-6)?;
+        Ok(Self {
+            skip,
+            reduce,
+            local,
+            blocks,
+            norm,
+        })
+    }
+
+    /// # Shapes
+    /// - `map`: `[n, c, 3, w]`
+    /// - output: `[n, channels, 1, w / 2]`
+    fn walk<M: FeatureMap>(&self, map: M) -> M {
+        let pooled = map.mean_pool([3, 2]);
+        let skipped = pooled.convolve(&self.skip);
+        let reduced = pooled.convolve(&self.reduce);
+        let local = reduced.depthwise(&self.local);
+        let mut sequence = reduced.add(&local);
+        for block in &self.blocks {
+            sequence = block.walk(sequence);
+        }
+        sequence.normalize(&self.norm).add(&skipped)
+    }
+}

@@ -1,0 +1,235 @@
+//! The networks against onnxruntime, on the fixtures that `reference/generate.py` writes.
+//!
+//! Large kernels are stored as f16, so probabilities may differ by the rounding of the weights; 2e-3 is
+//! far below every threshold of the engine. Boxes of the layout detector are logits, and their
+//! difference is seen through the expectation that they stand for, in units of a stride.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+use pp_ocr::classify::AngleClassifier;
+use pp_ocr::detect::TextDetector;
+use pp_ocr::layout::{LayoutDetector, N_BINS};
+use pp_ocr::recognize::TextRecognizer;
+use safetensors::SafeTensors;
+
+const TOLERANCE: f32 = 2e-3;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+/// Images as one batch, `(value / 255 - mean) / deviation`.
+fn batch(names: &[&str], mean: [f32; 3], deviation: [f32; 3]) -> Tensor<4> {
+    let mut values = Vec::new();
+    let mut size = (0, 0);
+    for name in names {
+        let image = image::open(fixture(name)).unwrap().into_rgb8();
+        size = (image.height() as usize, image.width() as usize);
+        for channel in 0..3 {
+            values.extend(image.pixels().map(|pixel| {
+                (f32::from(pixel.0[channel]) / 255.0 - mean[channel]) / deviation[channel]
+            }));
+        }
+    }
+    let data = TensorData::new(values, [names.len(), 3, size.0, size.1]);
+    Tensor::from_data(data, &Device::flex())
+}
+
+fn half(names: &[&str]) -> Tensor<4> {
+    batch(names, [0.5; 3], [0.5; 3])
+}
+
+struct Expected(Vec<u8>);
+
+impl Expected {
+    fn read(name: &str) -> Self {
+        Self(std::fs::read(fixture(name)).unwrap())
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        self.words(name)
+            .into_iter()
+            .map(f32::from_le_bytes)
+            .collect()
+    }
+
+    fn indices(&self, name: &str) -> Vec<usize> {
+        self.words(name)
+            .into_iter()
+            .map(|word| i32::from_le_bytes(word) as usize)
+            .collect()
+    }
+
+    fn words(&self, name: &str) -> Vec<[u8; 4]> {
+        let tensors = SafeTensors::deserialize(&self.0).unwrap();
+        tensors
+            .tensor(name)
+            .unwrap()
+            .data()
+            .as_chunks::<4>()
+            .0
+            .to_vec()
+    }
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().unwrap()
+}
+
+#[track_caller]
+fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let error = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    println!("{what}: greatest error {error:.2e}");
+    assert!(error <= TOLERANCE, "{what}: greatest error {error}");
+}
+
+#[test]
+fn detector_gives_the_published_map() {
+    let detector = TextDetector::load(&Device::flex()).unwrap();
+    let map = detector.forward(half(&["detector.png"]));
+    assert_eq!(map.dims(), [1, 1, 96, 160]);
+    assert_close(
+        "map",
+        &values(map),
+        &Expected::read("detector.safetensors").floats("map"),
+    );
+}
+
+#[test]
+fn classifier_gives_the_published_probabilities() {
+    let classifier = AngleClassifier::load(&Device::flex()).unwrap();
+    let probabilities = classifier.forward(half(&["classifier_0.png", "classifier_1.png"]));
+    let expected = Expected::read("classifier.safetensors").floats("probabilities");
+    assert_close("probabilities", &values(probabilities), &expected);
+}
+
+#[test]
+fn recognizer_gives_the_published_probabilities() {
+    let recognizer = TextRecognizer::load(&Device::flex()).unwrap();
+    let lines = half(&["recognizer_0.png", "recognizer_1.png"]);
+    let probabilities = softmax(recognizer.forward(lines), 2);
+    let [n_lines, n_steps, n_classes] = probabilities.dims();
+    assert_eq!([n_lines, n_steps, n_classes], [2, 44, 18710]);
+    let probabilities = values(probabilities);
+    let expected = Expected::read("recognizer.safetensors");
+    let classes = expected.indices("classes");
+    let n_top = classes.len() / (n_lines * n_steps);
+    let found: Vec<f32> = classes
+        .iter()
+        .enumerate()
+        .map(|(place, class)| probabilities[place / n_top * n_classes + class])
+        .collect();
+    assert_close("probabilities", &found, &expected.floats("probabilities"));
+}
+
+#[test]
+fn recognizer_reads_the_lines() {
+    let recognizer = TextRecognizer::load(&Device::flex()).unwrap();
+    let lines = half(&["recognizer_0.png", "recognizer_1.png"]);
+    let charset: Vec<&str> = recognizer.charset().collect();
+    let read: Vec<String> = recognizer
+        .steps(lines)
+        .iter()
+        .map(|steps| {
+            let mut last = 0;
+            let mut text = String::new();
+            for step in steps {
+                if step.class != last && step.class != 0 {
+                    text.push_str(charset[step.class - 1]);
+                }
+                last = step.class;
+            }
+            text
+        })
+        .collect();
+    assert_eq!(read, ["Quire reads pages, 2026", "read: 37% (of $5) [a+b]"]);
+}
+
+#[test]
+fn steps_agree_with_the_logits() {
+    let recognizer = TextRecognizer::load(&Device::flex()).unwrap();
+    let lines = half(&["recognizer_0.png", "recognizer_1.png"]);
+    let probabilities = softmax(recognizer.forward(lines.clone()), 2);
+    let n_classes = probabilities.dims()[2];
+    let probabilities = values(probabilities);
+    let steps = recognizer.steps(lines).concat();
+    assert_eq!(steps.len() * n_classes, probabilities.len());
+    for (step, probabilities) in steps.iter().zip(probabilities.chunks_exact(n_classes)) {
+        let greatest = probabilities.iter().copied().fold(0.0, f32::max);
+        assert!((probabilities[step.class] - greatest).abs() < 1e-5);
+        assert!((step.probability - greatest).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn recognizer_reads_a_line_alike_alone_and_in_a_batch() {
+    let recognizer = TextRecognizer::load(&Device::flex()).unwrap();
+    let together = recognizer.steps(half(&["recognizer_0.png", "recognizer_1.png"]));
+    let alone = recognizer.steps(half(&["recognizer_1.png"]));
+    assert_eq!(together[1].len(), alone[0].len());
+    for (together, alone) in together[1].iter().zip(&alone[0]) {
+        assert_eq!(together.class, alone.class);
+        assert!((together.probability - alone.probability).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn layout_detector_gives_the_published_scores_and_boxes() {
+    let detector = LayoutDetector::load(&Device::flex()).unwrap();
+    let image = batch(
+        &["layout.png"],
+        [0.485, 0.456, 0.406],
+        [0.229, 0.224, 0.225],
+    );
+    let expected = Expected::read("layout.safetensors");
+    for (index, level) in detector.forward(image).into_iter().enumerate() {
+        let places = expected.indices(&format!("{index}.places"));
+        let [n_places, n_classes] = level.scores.dims();
+        assert_eq!(n_places, [100 * 76, 50 * 38, 25 * 19, 13 * 10][index]);
+        let rows = |values: Vec<f32>, width: usize| -> Vec<f32> {
+            places
+                .iter()
+                .flat_map(|&p| values[p * width..][..width].to_vec())
+                .collect()
+        };
+        let scores = rows(values(level.scores), n_classes);
+        assert_close(
+            &format!("scores at stride {}", level.stride),
+            &scores,
+            &expected.floats(&format!("{index}.scores")),
+        );
+        let distances = expectations(&rows(values(level.boxes), 4 * N_BINS));
+        let wanted = expectations(&expected.floats(&format!("{index}.boxes")));
+        let error = distances
+            .iter()
+            .zip(&wanted)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        println!("distances: greatest error {error:.2e} strides");
+        assert!(error < 1e-2, "greatest error {error} strides");
+    }
+}
+
+fn expectations(logits: &[f32]) -> Vec<f32> {
+    logits
+        .chunks_exact(N_BINS)
+        .map(|bins| {
+            let weights: Vec<f32> = bins.iter().map(|logit| logit.exp()).collect();
+            let sum: f32 = weights.iter().sum();
+            weights
+                .iter()
+                .enumerate()
+                .map(|(bin, weight)| bin as f32 * weight / sum)
+                .sum()
+        })
+        .collect()
+}
