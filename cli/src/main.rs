@@ -1,1 +1,4 @@
-fn main() {}
+//! The `quire` command; all of it is in the library, so that tests can start it too.
+fn main() -> std::process::ExitCode {
+    quire_cli::main()
+}

@@ -1,0 +1,141 @@
+//! How a command ends that does not end well: exit code, message, chain of causes, hint.
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+
+use quire_core::{Fault, Faulty};
+
+/// Why a command failed, as the user is told.
+#[derive(Debug)]
+pub struct Failure {
+    /// 1: failed; 2: bad usage or settings.
+    pub exit_code: u8,
+    error: anyhow::Error,
+    hint: Option<String>,
+}
+
+/// What a command gives back.
+pub type Outcome<T> = Result<T, Failure>;
+
+impl Failure {
+    /// Bad usage or settings: exit code 2.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { exit_code: 2, error: anyhow::Error::msg(message.into()), hint: None }
+    }
+
+    /// Something failed: exit code 1.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { exit_code: 1, error: anyhow::Error::msg(message.into()), hint: None }
+    }
+
+    /// A failure that knows its own fault.
+    pub fn of<E>(error: E) -> Self
+    where
+        E: Faulty + StdError + Send + Sync + 'static,
+    {
+        let fault = error.fault();
+        Self { exit_code: exit_code(fault), error: error.into(), hint: hint_for(fault) }
+    }
+
+    /// Says what was being done.
+    #[must_use]
+    pub fn context(self, context: impl Into<String>) -> Self {
+        Self { error: self.error.context(context.into()), ..self }
+    }
+
+    /// Says what the user may do.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// What is printed: the error, its causes and the hint, each on a line of its own.
+    pub fn report(&self) -> String {
+        let mut text = String::new();
+        let mut said = String::new();
+        for (depth, cause) in self.error.chain().enumerate() {
+            let message = cause.to_string();
+            // Some libraries repeat their source in their own message.
+            if message.is_empty() || said.ends_with(&message) {
+                continue;
+            }
+            let lead = if depth == 0 { "error" } else { "  because" };
+            let written = writeln!(text, "{lead}: {message}");
+            debug_assert!(written.is_ok(), "writing to a String cannot fail");
+            said = message;
+        }
+        if let Some(hint) = &self.hint {
+            text.push_str("hint: ");
+            text.push_str(hint);
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The error and its causes on one line, for events.
+    pub fn message(&self) -> String {
+        format!("{:#}", self.error)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { exit_code: 1, error, hint: None }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self { exit_code: 1, error: error.into(), hint: None }
+    }
+}
+
+fn exit_code(fault: Fault) -> u8 {
+    match fault {
+        Fault::Config => 2,
+        Fault::Input | Fault::Unavailable | Fault::Fenced | Fault::Corrupt | Fault::Bug => 1,
+    }
+}
+
+fn hint_for(fault: Fault) -> Option<String> {
+    let text = match fault {
+        Fault::Unavailable => "when it is back, the same command goes on where this one stopped",
+        Fault::Corrupt => "nothing was deleted; `quire verify OUT` says what is whole",
+        Fault::Bug => "this is a fault of Quire: please report it with the lines above",
+        Fault::Fenced => "another process works on the same dataset; let it finish or stop it",
+        Fault::Input | Fault::Config => return None,
+    };
+    Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn report_walks_the_chain_and_ends_with_the_hint() {
+        let error = anyhow!("no space left on device").context("cannot write shard 3");
+        let failure = Failure::from(error).hint("make room and run again");
+        let expected = "error: cannot write shard 3\n  because: no space left on device\n\
+                        hint: make room and run again\n";
+        assert_eq!(failure.report(), expected);
+        assert_eq!(failure.exit_code, 1);
+    }
+
+    #[test]
+    fn cause_that_its_parent_repeats_is_said_once() {
+        let error = anyhow!("gone").context("cannot read a: gone");
+        assert_eq!(Failure::from(error).report(), "error: cannot read a: gone\n");
+    }
+
+    #[test]
+    fn only_settings_and_usage_end_with_two() {
+        assert_eq!(Failure::usage("x").exit_code, 2);
+        assert_eq!(exit_code(Fault::Config), 2);
+        for fault in [Fault::Input, Fault::Unavailable, Fault::Fenced, Fault::Corrupt, Fault::Bug] {
+            assert_eq!(exit_code(fault), 1);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Log lines on standard error, which give way to the live bar while one is drawn.
+
+use std::io::{self, Write};
+
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+use crate::failure::{Failure, Outcome};
+use crate::settings::{LogFormat, LogSettings};
+
+/// Standard error as bar and log share it.
+#[derive(Debug, Clone)]
+pub struct Screen {
+    bars: MultiProgress,
+}
+
+impl Screen {
+    /// A screen without bars.
+    pub fn new() -> Self {
+        Self { bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()) }
+    }
+
+    /// Lets bars be drawn from now on.
+    pub fn show_bars(&self) -> &MultiProgress {
+        self.bars.set_draw_target(ProgressDrawTarget::stderr());
+        &self.bars
+    }
+
+    /// Takes the bars away.
+    pub fn hide_bars(&self) {
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
+    }
+}
+
+/// Starts logging; the first call of a process counts.
+pub fn start(settings: &LogSettings, screen: &Screen) -> Outcome<()> {
+    let filter = EnvFilter::builder()
+        .parse(&settings.level)
+        .map_err(|error| Failure::usage(format!("`log.level`: {error}")))?;
+    let colored = io::IsTerminal::is_terminal(&io::stderr());
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(screen.clone())
+        .with_ansi(colored && settings.format == LogFormat::Plain);
+    // Tests start several commands in one process: the first one's log serves all.
+    let started = match settings.format {
+        LogFormat::Plain => lines.with_target(false).with_timer(Seconds).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_timer(Seconds).try_init(),
+    };
+    drop(started);
+    Ok(())
+}
+
+/// UTC to the second.
+struct Seconds;
+
+impl FormatTime for Seconds {
+    fn format_time(&self, w: &mut Writer<'_>) -> std::fmt::Result {
+        write!(w, "{}", jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+    }
+}
+
+impl<'a> MakeWriter<'a> for Screen {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter { screen: self, line: Vec::new() }
+    }
+}
+
+/// Holds one event until it is whole: bars are taken away once for each, not for each word.
+#[derive(Debug)]
+pub struct LineWriter<'a> {
+    screen: &'a Screen,
+    line: Vec<u8>,
+}
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.line.is_empty() {
+            return Ok(());
+        }
+        let line = std::mem::take(&mut self.line);
+        self.screen.bars.suspend(|| io::stderr().lock().write_all(&line))
+    }
+}
+
+impl Drop for LineWriter<'_> {
+    fn drop(&mut self) {
+        // A log that cannot be written has nobody to be told to.
+        drop(self.flush());
+    }
+}

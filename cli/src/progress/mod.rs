@@ -1,0 +1,221 @@
+//! What a person or a program sees while a job runs: a live bar on a terminal, log lines every
+//! few seconds elsewhere, and events as JSON lines on standard output when asked for.
+
+mod bar;
+mod snapshot;
+mod speed;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::events::{self, Event};
+use crate::failure::Outcome;
+use crate::logging::Screen;
+use crate::output;
+use crate::settings::Span;
+
+use bar::Bar;
+pub use snapshot::{FailuresOfCode, Phase, Snapshot};
+pub use speed::Speed;
+
+/// Between log lines: rare enough for a log that is kept, often enough to see that it lives.
+const LINE_PERIOD: Duration = Duration::from_secs(5);
+/// Between progress events.
+const EVENT_PERIOD: Duration = Duration::from_secs(1);
+
+/// Who is shown progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Audience {
+    /// A person at a terminal: draw the bar.
+    pub bar: bool,
+    /// A program: events on standard output.
+    pub json: bool,
+}
+
+/// Shows a job's progress; fed with snapshots.
+#[derive(Debug)]
+pub struct Progress {
+    audience: Audience,
+    bar: Option<Bar>,
+    screen: Screen,
+    speed: Speed,
+    phase: Option<Phase>,
+    announced_plan: bool,
+    failures: BTreeMap<String, u64>,
+    last_line: Option<Duration>,
+    last_event: Option<Duration>,
+}
+
+impl Progress {
+    /// Shows nothing yet.
+    pub fn new(audience: Audience, screen: &Screen) -> Self {
+        let bar = audience.bar.then(|| Bar::start(screen));
+        Self {
+            audience,
+            bar,
+            screen: screen.clone(),
+            speed: Speed::default(),
+            phase: None,
+            announced_plan: false,
+            failures: BTreeMap::new(),
+            last_line: None,
+            last_event: None,
+        }
+    }
+
+    /// Shows where the job stands at a time since some fixed start.
+    pub fn update(&mut self, now: Duration, snapshot: &Snapshot) -> Outcome<()> {
+        let changed_phase = self.phase.replace(snapshot.phase) != Some(snapshot.phase);
+        if snapshot.phase != Phase::Planning {
+            self.announce_plan(snapshot)?;
+            self.speed.observe(now, snapshot.pages_done);
+        }
+        self.announce_failures(snapshot)?;
+        if let Some(bar) = &self.bar {
+            bar.show(snapshot, &self.speed);
+        }
+        if changed_phase || due(self.last_event, now, EVENT_PERIOD) {
+            self.last_event = Some(now);
+            self.event(&events::progress(snapshot, &self.speed))?;
+        }
+        if self.bar.is_none() && (changed_phase || due(self.last_line, now, LINE_PERIOD)) {
+            self.last_line = Some(now);
+            tracing::info!("{}", line(snapshot, &self.speed));
+        }
+        Ok(())
+    }
+
+    /// Takes the bar away and says how fast this run was.
+    pub fn finish(&mut self) -> &Speed {
+        if let Some(bar) = self.bar.take() {
+            bar.clear();
+            self.screen.hide_bars();
+        }
+        &self.speed
+    }
+
+    /// Sends an event to programs.
+    pub fn event(&self, event: &Event) -> Outcome<()> {
+        if self.audience.json { output::print_json(event) } else { Ok(()) }
+    }
+
+    fn announce_plan(&mut self, snapshot: &Snapshot) -> Outcome<()> {
+        if self.announced_plan {
+            return Ok(());
+        }
+        self.announced_plan = true;
+        tracing::info!("{}", plan_line(snapshot));
+        self.event(&Event::Planned {
+            documents: snapshot.documents_planned,
+            documents_known: snapshot.documents_known,
+            pages: snapshot.pages_planned,
+            pages_done_before: snapshot.pages_done,
+        })
+    }
+
+    /// A kind of failure is logged when it is first met; events follow every change.
+    fn announce_failures(&mut self, snapshot: &Snapshot) -> Outcome<()> {
+        for failure in &snapshot.failures {
+            let before = self.failures.insert(failure.code.clone(), failure.count);
+            if before == Some(failure.count) {
+                continue;
+            }
+            if before.is_none() {
+                let (code, example) = (&failure.code, &failure.example);
+                tracing::warn!("could not be read: {code}, such as {example}");
+            }
+            self.event(&Event::Failure {
+                code: failure.code.clone(),
+                count: failure.count,
+                example: failure.example.clone(),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn due(last: Option<Duration>, now: Duration, period: Duration) -> bool {
+    last.is_none_or(|last| now.saturating_sub(last) >= period)
+}
+
+fn plan_line(snapshot: &Snapshot) -> String {
+    let documents = output::counted(snapshot.documents_planned, "document", "documents");
+    let pages = output::counted(snapshot.pages_planned, "page", "pages");
+    let mut text = format!("planned {documents}, {pages}");
+    if snapshot.documents_known > 0 {
+        let known = output::grouped(snapshot.documents_known);
+        text.push_str(&format!("; {known} more are in the dataset already"));
+    }
+    if snapshot.pages_done > 0 {
+        let done = output::grouped(snapshot.pages_done);
+        text.push_str(&format!("; {done} pages were done by an earlier run"));
+    }
+    text
+}
+
+/// One line that says where a job stands.
+pub fn line(snapshot: &Snapshot, speed: &Speed) -> String {
+    match snapshot.phase {
+        Phase::Planning => format!(
+            "planning: {} of {} inputs opened, {}, {} found",
+            output::grouped(snapshot.entries_surveyed),
+            output::grouped(snapshot.entries_listed),
+            output::counted(snapshot.documents_found, "document", "documents"),
+            output::counted(snapshot.pages_found, "page", "pages"),
+        ),
+        Phase::Reading => reading_line(snapshot, speed),
+        Phase::Paused => format!("paused: {}", snapshot.reason),
+        Phase::Sealing => "all pages are done, writing the dataset".to_owned(),
+        Phase::Done => "done".to_owned(),
+        Phase::Stopped => format!("stopped: {}", snapshot.reason),
+    }
+}
+
+fn reading_line(snapshot: &Snapshot, speed: &Speed) -> String {
+    let mut text = format!(
+        "{} of {} pages",
+        output::grouped(snapshot.pages_done),
+        output::grouped(snapshot.pages_planned)
+    );
+    if let Some(rate) = speed.recent() {
+        text.push_str(&format!(", {} pages/s", output::rate(rate)));
+    }
+    let left = snapshot.pages_planned.saturating_sub(snapshot.pages_done);
+    if let Some(eta) = speed.eta(left) {
+        text.push_str(&format!(", {} left", Span(eta)));
+    }
+    if snapshot.pages_failed > 0 {
+        text.push_str(&format!(", {} failed", output::grouped(snapshot.pages_failed)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_done_planned_rate_time_left_and_failed() {
+        let mut speed = Speed::default();
+        speed.observe(Duration::from_secs(0), 25);
+        speed.observe(Duration::from_secs(10), 50);
+        let snapshot = Snapshot::for_test();
+        let expected = "50 of 100 pages, 2.50 pages/s, 20s left, 2 failed";
+        assert_eq!(line(&snapshot, &speed), expected);
+    }
+
+    #[test]
+    fn planning_says_what_is_found_so_far() {
+        let snapshot = Snapshot { phase: Phase::Planning, entries_surveyed: 3, ..Snapshot::for_test() };
+        let expected = "planning: 3 of 12 inputs opened, 20 documents, 100 pages found";
+        assert_eq!(line(&snapshot, &Speed::default()), expected);
+    }
+
+    #[test]
+    fn plan_of_a_resumed_job_says_what_was_done_before() {
+        let snapshot = Snapshot { documents_known: 4, ..Snapshot::for_test() };
+        let expected = "planned 20 documents, 100 pages; 4 more are in the dataset already; \
+                        50 pages were done by an earlier run";
+        assert_eq!(plan_line(&snapshot), expected);
+    }
+}

@@ -1,0 +1,117 @@
+//! How fast pages are read and when they will be done.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How far back the recent rate looks: long enough to cover several shards, short enough to
+/// follow a change of documents.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Rates of this run alone: what an earlier run did does not count.
+#[derive(Debug, Default)]
+pub struct Speed {
+    first: Option<(Duration, u64)>,
+    recent: VecDeque<(Duration, u64)>,
+}
+
+impl Speed {
+    /// Takes note of how many pages are done at a time since some fixed start.
+    pub fn observe(&mut self, now: Duration, done: u64) {
+        self.first.get_or_insert((now, done));
+        // A lost lease takes its pages back: a rate is then measured anew.
+        if self.recent.back().is_some_and(|&(_, before)| done < before) {
+            self.recent.clear();
+        }
+        self.recent.push_back((now, done));
+        while self.recent.len() > 2 && now.saturating_sub(self.recent[1].0) >= WINDOW {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Pages a second lately.
+    pub fn recent(&self) -> Option<f64> {
+        rate(*self.recent.front()?, *self.recent.back()?)
+    }
+
+    /// Pages a second since the first page of this run could be read.
+    pub fn overall(&self) -> Option<f64> {
+        rate(self.first?, *self.recent.back()?)
+    }
+
+    /// Pages done since the first observation.
+    pub fn done(&self) -> u64 {
+        match (self.first, self.recent.back()) {
+            (Some((_, from)), Some(&(_, to))) => to.saturating_sub(from),
+            _ => 0,
+        }
+    }
+
+    /// Time since the first observation.
+    pub fn elapsed(&self) -> Duration {
+        match (self.first, self.recent.back()) {
+            (Some((from, _)), Some(&(to, _))) => to.saturating_sub(from),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Time that `left` pages will take at the recent rate.
+    pub fn eta(&self, left: u64) -> Option<Duration> {
+        let rate = self.recent().or_else(|| self.overall()).filter(|rate| *rate > 0.0)?;
+        Duration::try_from_secs_f64(left as f64 / rate).ok()
+    }
+}
+
+fn rate(from: (Duration, u64), to: (Duration, u64)) -> Option<f64> {
+    let seconds = to.0.saturating_sub(from.0).as_secs_f64();
+    (seconds > 0.0).then(|| to.1.saturating_sub(from.1) as f64 / seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn pages_of_an_earlier_run_do_not_count() {
+        let mut speed = Speed::default();
+        speed.observe(seconds(5), 1000);
+        assert_eq!(speed.overall(), None);
+        speed.observe(seconds(15), 1020);
+        assert_eq!(speed.overall(), Some(2.0));
+        assert_eq!((speed.done(), speed.elapsed()), (20, seconds(10)));
+        assert_eq!(speed.eta(100), Some(seconds(50)));
+    }
+
+    #[test]
+    fn recent_rate_forgets_what_is_long_ago() {
+        let mut speed = Speed::default();
+        for second in 0..=300 {
+            let done = if second <= 200 { second } else { 200 + (second - 200) * 10 };
+            speed.observe(seconds(second), done);
+        }
+        assert_eq!(speed.recent(), Some(10.0));
+        assert!(speed.overall().is_some_and(|overall| overall < 5.0));
+    }
+
+    #[test]
+    fn lost_pages_do_not_make_a_negative_rate() {
+        let mut speed = Speed::default();
+        speed.observe(seconds(0), 100);
+        speed.observe(seconds(10), 90);
+        assert_eq!(speed.recent(), None);
+        speed.observe(seconds(20), 110);
+        assert_eq!(speed.recent(), Some(2.0));
+    }
+
+    #[test]
+    fn nothing_is_promised_while_nothing_moves() {
+        let mut speed = Speed::default();
+        assert_eq!(speed.eta(5), None);
+        speed.observe(seconds(0), 7);
+        speed.observe(seconds(9), 7);
+        assert_eq!(speed.eta(5), None);
+    }
+}

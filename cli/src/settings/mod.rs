@@ -1,0 +1,159 @@
+//! Settings: defaults, under the user's file, under the environment, under flags. Below this
+//! module nobody sees where a value came from, and nobody reads the environment.
+
+mod merge;
+mod secret;
+mod sections;
+mod show;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use quire_core::{Fault, Faulty};
+use thiserror::Error;
+use toml::{Table, Value};
+
+pub use merge::{Merged, Origin};
+pub use secret::Secret;
+pub use sections::{LogFormat, LogSettings, Settings};
+pub use show::{as_json, as_toml};
+pub use units::{Size, Span};
+
+/// The defaults and their documentation.
+pub const DEFAULTS: &str = include_str!("../../../configs/default.toml");
+
+const ENVIRONMENT_PREFIX: &str = "QUIRE__";
+
+/// Settings that cannot be used.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    #[error("cannot read settings file {}", path.display())]
+    Read { path: PathBuf, #[source] source: std::io::Error },
+    #[error("settings file {} is not valid TOML", path.display())]
+    Syntax { path: PathBuf, #[source] source: Box<toml::de::Error> },
+    #[error("unknown setting `{key}` (from {origin})")]
+    Unknown { key: String, origin: String, suggestion: Option<String> },
+    #[error("setting `{key}` must be {expected}, not {found} (from {origin})")]
+    Kind { key: String, expected: &'static str, found: &'static str, origin: String },
+    #[error("settings cannot be used: {0}")]
+    Value(String),
+    #[error("variable {0} of the environment is not valid UTF-8")]
+    NotUnicode(String),
+}
+
+impl Faulty for SettingsError {
+    fn fault(&self) -> Fault {
+        Fault::Config
+    }
+}
+
+impl SettingsError {
+    /// What the user may do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unknown { suggestion: Some(key), .. } => Some(format!("did you mean `{key}`?")),
+            Self::Unknown { .. } => {
+                Some("`quire settings` prints every setting and its value".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A value that a flag sets.
+#[derive(Debug, Clone)]
+pub struct FlagValue {
+    /// Dotted.
+    pub key: &'static str,
+    pub value: Value,
+    /// The flag as typed, for messages.
+    pub flag: &'static str,
+}
+
+/// Settings and where each came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub merged: Merged,
+}
+
+/// Merges everything for this process: file, this process's environment, flags.
+pub fn load(file: Option<&Path>, flags: Vec<FlagValue>) -> Result<Loaded, SettingsError> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    let environment = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        name.starts_with(ENVIRONMENT_PREFIX).then_some((name, value))
+    });
+    let mut pairs = Vec::new();
+    for (name, value) in environment {
+        let value = value.into_string();
+        pairs.push((name.clone(), value.map_err(|_| SettingsError::NotUnicode(name))?));
+    }
+    merge_layers(file, pairs, flags)
+}
+
+/// Merges everything that is given; the environment is a list of names and values.
+pub fn merge_layers(
+    file: Option<&Path>,
+    environment: Vec<(String, String)>,
+    flags: Vec<FlagValue>,
+) -> Result<Loaded, SettingsError> {
+    let mut merged = Merged::new(default_table());
+    if let Some(path) = file {
+        merged.lay_table(read_file(path)?, &Origin::File(path.to_owned()))?;
+    }
+    let mut environment = environment;
+    environment.sort();
+    for (name, value) in environment {
+        let path: Vec<String> = name
+            .trim_start_matches(ENVIRONMENT_PREFIX)
+            .split("__")
+            .map(str::to_lowercase)
+            .collect();
+        merged.set_text(&path, &value, Origin::Environment(name))?;
+    }
+    for FlagValue { key, value, flag } in flags {
+        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+        merged.set(&path, value, Origin::Flag(flag.to_owned()))?;
+    }
+    let settings = check(&merged)?;
+    Ok(Loaded { settings, merged })
+}
+
+fn check(merged: &Merged) -> Result<Settings, SettingsError> {
+    let settings: Settings = merged
+        .table
+        .clone()
+        .try_into()
+        .map_err(|error: toml::de::Error| SettingsError::Value(one_line(&error.to_string())))?;
+    let problems = settings.validate().0;
+    if problems.is_empty() {
+        return Ok(settings);
+    }
+    let named = problems.iter().map(|(key, message)| match merged.origin(key) {
+        Origin::Default => format!("`{key}` {message}"),
+        origin => format!("`{key}` {message} (from {origin})"),
+    });
+    Err(SettingsError::Value(named.collect::<Vec<_>>().join("; ")))
+}
+
+fn read_file(path: &Path) -> Result<Table, SettingsError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+    text.parse().map_err(|source| SettingsError::Syntax {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+fn default_table() -> Table {
+    DEFAULTS.parse().expect("configs/default.toml is compiled in and parsed by a test")
+}
+
+/// toml writes the key on a line of its own.
+fn one_line(text: &str) -> String {
+    text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}

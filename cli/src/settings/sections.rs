@@ -1,0 +1,248 @@
+//! The sections of the settings file, each with what it may hold. What a key means stands in
+//! `configs/default.toml`, once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use quire_core::{ImageMode, RenderSpec, SplitSpec, TextLayerMode};
+use quire_corpus::{Limits, StoreSettings};
+use serde::Deserialize;
+
+use super::secret::Secret;
+use super::units::{Size, Span};
+
+/// All settings, merged and checked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub run: RunSettings,
+    pub input: InputSettings,
+    pub stores: BTreeMap<String, StoreSettings>,
+    pub render: RenderSettings,
+    pub text_layer: TextLayerSettings,
+    pub image: ImageSettings,
+    pub split: SplitSettings,
+    pub engine: EngineSettings,
+    pub job: JobSettings,
+    pub log: LogSettings,
+}
+
+/// Values that cannot be: dotted key and what is wrong with its value.
+#[derive(Debug, Default)]
+pub struct Problems(pub Vec<(&'static str, String)>);
+
+impl Problems {
+    fn unless(&mut self, holds: bool, key: &'static str, message: &str) {
+        if !holds {
+            self.0.push((key, message.to_owned()));
+        }
+    }
+}
+
+impl Settings {
+    /// Every value that cannot be.
+    pub fn validate(&self) -> Problems {
+        let mut problems = Problems::default();
+        self.run.validate(&mut problems);
+        self.input.validate(&mut problems);
+        self.render.validate(&mut problems);
+        self.split.validate(&mut problems);
+        self.engine.validate(&mut problems);
+        self.job.validate(&mut problems);
+        self.log.validate(&mut problems);
+        problems
+    }
+}
+
+/// `[run]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSettings {
+    pub out: String,
+    pub workers: usize,
+    pub failed_allowance: f64,
+    pub drain_deadline: Span,
+}
+
+impl RunSettings {
+    fn validate(&self, problems: &mut Problems) {
+        problems.unless(self.workers <= 1024, "run.workers", "must be at most 1024");
+        let share = (0.0..=1.0).contains(&self.failed_allowance);
+        problems.unless(share, "run.failed_allowance", "must be between 0 and 1");
+    }
+
+    /// Pages read at the same time: what was set, or one a core.
+    pub fn n_workers(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            set => set,
+        }
+    }
+}
+
+/// `[input]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputSettings {
+    pub max_file_bytes: Size,
+    pub max_member_bytes: Size,
+    pub max_members: u64,
+    pub max_expansion: u64,
+}
+
+impl InputSettings {
+    fn validate(&self, problems: &mut Problems) {
+        let some = "must be more than 0";
+        problems.unless(self.max_file_bytes.0 > 0, "input.max_file_bytes", some);
+        problems.unless(self.max_member_bytes.0 > 0, "input.max_member_bytes", some);
+        problems.unless(self.max_members > 0, "input.max_members", "must be at least 1");
+        problems.unless(self.max_expansion > 1, "input.max_expansion", "must be at least 2");
+    }
+
+    /// What opening an entry may cost.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            file_bytes: self.max_file_bytes.0,
+            member_bytes: self.max_member_bytes.0,
+            members: self.max_members,
+            expansion_ratio: self.max_expansion,
+            ..Limits::default()
+        }
+    }
+}
+
+/// `[render]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenderSettings {
+    pub dpi: f32,
+    pub max_edge_px: u32,
+    pub max_area_px: u64,
+    pub passwords: Vec<Secret>,
+    pub font_folder: String,
+    pub memory_limit: Size,
+    pub open_timeout: Span,
+    pub page_timeout: Span,
+    pub require_sandbox: bool,
+}
+
+impl RenderSettings {
+    fn validate(&self, problems: &mut Problems) {
+        let dpi = (18.0..=1200.0).contains(&self.dpi);
+        problems.unless(dpi, "render.dpi", "must be between 18 and 1200");
+        let edge = (64..=32_768).contains(&self.max_edge_px);
+        problems.unless(edge, "render.max_edge_px", "must be between 64 and 32768");
+        let area = (4096..=1 << 30).contains(&self.max_area_px);
+        problems.unless(area, "render.max_area_px", "must be between 4096 and 1073741824");
+        let memory = self.memory_limit.0 >= 128 << 20;
+        problems.unless(memory, "render.memory_limit", "must be at least 128 MiB");
+        let second = std::time::Duration::from_secs(1);
+        problems.unless(self.open_timeout.0 >= second, "render.open_timeout", "must be at least 1s");
+        problems.unless(self.page_timeout.0 >= second, "render.page_timeout", "must be at least 1s");
+        if let Some(folder) = self.font_folder() {
+            let there = folder.is_dir();
+            problems.unless(there, "render.font_folder", "must be a folder that exists");
+        }
+    }
+
+    /// What decides how a page looks.
+    pub fn spec(&self) -> RenderSpec {
+        RenderSpec {
+            dpi: self.dpi,
+            max_edge_px: self.max_edge_px,
+            max_area_px: self.max_area_px,
+        }
+    }
+
+    /// The folder of fonts, if one is set.
+    pub fn font_folder(&self) -> Option<PathBuf> {
+        (!self.font_folder.is_empty()).then(|| PathBuf::from(&self.font_folder))
+    }
+}
+
+/// `[text_layer]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextLayerSettings {
+    pub mode: TextLayerMode,
+}
+
+/// `[image]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSettings {
+    pub mode: ImageMode,
+}
+
+/// `[split]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitSettings {
+    pub validation_fraction: f64,
+    pub salt: String,
+}
+
+impl SplitSettings {
+    fn validate(&self, problems: &mut Problems) {
+        let share = (0.0..=1.0).contains(&self.validation_fraction);
+        problems.unless(share, "split.validation_fraction", "must be between 0 and 1");
+    }
+
+    /// Which documents are held out.
+    pub fn spec(&self) -> SplitSpec {
+        SplitSpec { salt: self.salt.clone(), validation_fraction: self.validation_fraction }
+    }
+}
+
+/// `[engine]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineSettings {
+    pub name: String,
+    pub mode: String,
+}
+
+impl EngineSettings {
+    fn validate(&self, problems: &mut Problems) {
+        problems.unless(self.name == "pp-ocr", "engine.name", "must be `pp-ocr`");
+        problems.unless(self.mode == "small", "engine.mode", "must be `small`");
+    }
+}
+
+/// `[job]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSettings {
+    pub shard_pages: u32,
+    pub shuffle_seed: u64,
+}
+
+impl JobSettings {
+    fn validate(&self, problems: &mut Problems) {
+        let pages = (1..=100_000).contains(&self.shard_pages);
+        problems.unless(pages, "job.shard_pages", "must be between 1 and 100000");
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Plain,
+    Json,
+}
+
+impl LogSettings {
+    fn validate(&self, problems: &mut Problems) {
+        let filter = tracing_subscriber::EnvFilter::builder().parse(&self.level);
+        problems.unless(filter.is_ok(), "log.level", "must be a level such as `info`, or a filter");
+    }
+}
