@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
-use half::f16;
 use quire_core::{Fault, Faulty};
 use safetensors::{Dtype, SafeTensors};
 use thiserror::Error;
@@ -34,11 +33,12 @@ pub enum WeightsError {
         found: Vec<usize>,
         wanted: Vec<usize>,
     },
-    #[error("tensor {tensor} of the {network} holds {dtype:?}, wanted F16 or F32")]
+    #[error("tensor {tensor} of the {network} holds {found:?}, wanted {wanted:?}")]
     Dtype {
         network: &'static str,
         tensor: String,
-        dtype: Dtype,
+        found: Dtype,
+        wanted: Dtype,
     },
     #[error("weights of the {network} hold tensors that nothing uses: {}", tensors.join(", "))]
     LeftOver {
@@ -83,8 +83,46 @@ impl<'a> Weights<'a> {
         &self.device
     }
 
-    /// Takes the tensor `name` as f32, which must have exactly the given shape.
+    /// Takes the f32 tensor `name`, which must have exactly the given shape.
     pub(crate) fn take(&mut self, name: &str, wanted: &[usize]) -> Result<Vec<f32>, WeightsError> {
+        let bytes = self.bytes(name, wanted, Dtype::F32)?;
+        let quads = bytes.as_chunks::<4>().0;
+        Ok(quads.iter().map(|quad| f32::from_le_bytes(*quad)).collect())
+    }
+
+    /// Takes the kernel `{layer}.weight`, which is f32, or 16-bit integers with `{layer}.scale`
+    /// for each slice of the first dimension.
+    pub(crate) fn take_kernel(
+        &mut self,
+        layer: &str,
+        wanted: [usize; 4],
+    ) -> Result<Vec<f32>, WeightsError> {
+        let name = format!("{layer}.weight");
+        let scale = format!("{layer}.scale");
+        if !self.remaining.contains(&scale) {
+            return self.take(&name, &wanted);
+        }
+        let scales = self.take(&scale, &wanted[..1])?;
+        let bytes = self.bytes(&name, &wanted, Dtype::I16)?;
+        let slice_values: usize = wanted[1..].iter().product();
+        let mut values = Vec::with_capacity(wanted[0] * slice_values);
+        for (slice, scale) in bytes.chunks_exact(2 * slice_values).zip(scales) {
+            let pairs = slice.as_chunks::<2>().0;
+            values.extend(
+                pairs
+                    .iter()
+                    .map(|pair| f32::from(i16::from_le_bytes(*pair)) * scale),
+            );
+        }
+        Ok(values)
+    }
+
+    fn bytes(
+        &mut self,
+        name: &str,
+        wanted: &[usize],
+        dtype: Dtype,
+    ) -> Result<&'a [u8], WeightsError> {
         let network = self.network;
         let tensor = name.to_owned();
         let Ok(view) = self.tensors.tensor(name) else {
@@ -92,35 +130,25 @@ impl<'a> Weights<'a> {
         };
         if view.shape() != wanted {
             let found = view.shape().to_vec();
+            let wanted = wanted.to_vec();
             return Err(WeightsError::Shape {
                 network,
                 tensor,
                 found,
-                wanted: wanted.to_vec(),
+                wanted,
             });
         }
-        let values = match view.dtype() {
-            Dtype::F16 => {
-                let pairs = view.data().as_chunks::<2>().0;
-                pairs
-                    .iter()
-                    .map(|pair| f16::from_le_bytes(*pair).to_f32())
-                    .collect()
-            }
-            Dtype::F32 => {
-                let quads = view.data().as_chunks::<4>().0;
-                quads.iter().map(|quad| f32::from_le_bytes(*quad)).collect()
-            }
-            dtype => {
-                return Err(WeightsError::Dtype {
-                    network,
-                    tensor,
-                    dtype,
-                });
-            }
-        };
+        if view.dtype() != dtype {
+            let found = view.dtype();
+            return Err(WeightsError::Dtype {
+                network,
+                tensor,
+                found,
+                wanted: dtype,
+            });
+        }
         self.remaining.remove(name);
-        Ok(values)
+        Ok(view.data())
     }
 
     /// Fails if the file holds more than the network took.

@@ -1,7 +1,7 @@
 //! The networks against onnxruntime, on the fixtures that `reference/generate.py` writes.
 //!
-//! Large kernels are stored as f16, so probabilities may differ by the rounding of the weights; 2e-3 is
-//! far below every threshold of the engine. Boxes of the layout detector are logits, and their
+//! Large kernels are rounded to 16 bits, so values differ a little; 2e-3 of a probability is far
+//! below every threshold of the engine. Boxes of the layout detector are logits, and their
 //! difference is seen through the expectation that they stand for, in units of a stride.
 
 use std::path::{Path, PathBuf};

@@ -60,7 +60,7 @@ impl ConvolutionConfig {
             self.kernel[0],
             self.kernel[1],
         ];
-        let kernel = weights.take(&format!("{name}.weight"), &shape)?;
+        let kernel = weights.take_kernel(name, shape)?;
         let bias = match self.has_bias {
             true => Some(weights.take(&format!("{name}.bias"), &[self.channels_out])?),
             false => None,
@@ -127,7 +127,7 @@ impl DepthwiseConfig {
         name: &str,
     ) -> Result<Depthwise, WeightsError> {
         let shape = [self.channels, 1, self.kernel[0], self.kernel[1]];
-        let kernel = weights.take(&format!("{name}.weight"), &shape)?;
+        let kernel = weights.take_kernel(name, shape)?;
         let bias = weights.take(&format!("{name}.bias"), &[self.channels])?;
         Ok(Depthwise {
             weight: weights.parameter(&kernel, shape),
@@ -163,7 +163,7 @@ impl TransposedConfig {
         name: &str,
     ) -> Result<Transposed, WeightsError> {
         let shape = [self.channels_in, self.channels_out, 2, 2];
-        let kernel = weights.take(&format!("{name}.weight"), &shape)?;
+        let kernel = weights.take_kernel(name, shape)?;
         let bias = weights.take(&format!("{name}.bias"), &[self.channels_out])?;
         Ok(Transposed {
             weight: weights.parameter(&kernel, shape),
