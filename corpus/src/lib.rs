@@ -1,1 +1,22 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+mod address;
+mod container;
+mod documents;
+mod entry;
+mod error;
+mod limits;
+mod listing;
+mod media;
+mod object;
+mod stores;
+mod unreadable;
+
+pub use address::{Address, Scheme};
+pub use documents::{FoundDocument, Wanted, documents};
+pub use entry::{Entry, Listed};
+pub use error::{Error, Result};
+pub use limits::Limits;
+pub use listing::{list, list_except};
+pub use media::{HEAD_BYTES, is_page_document, media_type};
+pub use stores::{Location, OutputLocation, Place, StoreKind, StoreSettings, Stores, sibling};
