@@ -318,6 +318,11 @@ fn follow(
     {
         return Follows::Apart;
     }
+    let shifted =
+        (row.rect.x0 - last.rect.x0).abs() > em && (row.rect.x1 - last.rect.x1).abs() > em;
+    if shifted && kind == Hint::None && is_centred(std::slice::from_ref(last), row, 0.6 * em) {
+        return Follows::OnNewLine;
+    }
     if !is_short {
         return Follows::Running;
     }

@@ -373,10 +373,12 @@ struct Side {
     n_solid: usize,
     /// Width that most rows stay within, pixels.
     width: f32,
-    /// Median width of a row as a share of that.
+    /// Median width of a row's text, gaps left out, as a share of that.
     fill: f32,
     /// Median length of a row, characters.
     length: f32,
+    /// Mostly letters.
+    is_wordy: bool,
     /// Most lines lie in text regions of several rows: the detector saw a column here.
     in_own_text: bool,
 }
@@ -387,7 +389,18 @@ impl Side {
         let x0 = rows.iter().map(|row| row.rect.x0).fold(f32::MAX, f32::min);
         let x1 = rows.iter().map(|row| row.rect.x1).fold(f32::MIN, f32::max);
         let width = (x1 - x0).max(1.0);
-        let fill = median(rows.iter().map(|row| row.rect.width())).unwrap_or(0.0) / width;
+        let inked = |row: &Row| {
+            row.items
+                .iter()
+                .map(|&item| page.items[item].rect.width())
+                .sum()
+        };
+        let fill = median(rows.iter().map(inked)).unwrap_or(0.0) / width;
+        let (mut letters, mut chars) = (0usize, 0usize);
+        for c in items.iter().flat_map(|&item| page.items[item].text.chars()) {
+            letters += usize::from(c.is_alphabetic());
+            chars += usize::from(!c.is_whitespace());
+        }
         let length = median(rows.iter().map(|row| width_units(&row.text(page)))).unwrap_or(0.0);
         let margin = page.em;
         let n_own = items
@@ -405,13 +418,14 @@ impl Side {
             width,
             fill,
             length,
+            is_wordy: letters * 10 > chars * 7,
             in_own_text: n_own * 10 > items.len() * 6,
         }
     }
 
     /// Rows that fill their column: running text.
     fn is_prose(&self) -> bool {
-        self.rows.len() >= 3 && self.fill > 0.72 && self.length > 14.0
+        self.rows.len() >= 4 && self.fill > 0.72 && self.length > 14.0 && self.is_wordy
     }
 
     /// Many rows of like length and width on both sides: an index, a list set in columns.
@@ -421,6 +435,8 @@ impl Side {
             && alike(self.width, other.width)
             && alike(self.length, other.length)
             && self.length > 10.0
+            && self.is_wordy
+            && other.is_wordy
     }
 }
 
