@@ -43,8 +43,13 @@ mod tests {
     use super::*;
 
     fn check(classes: &[usize], expected: &str) {
-        let steps: Vec<Step> =
-            classes.iter().map(|&class| Step { class, probability: 0.5 }).collect();
+        let steps: Vec<Step> = classes
+            .iter()
+            .map(|&class| Step {
+                class,
+                probability: 0.5,
+            })
+            .collect();
         let read = decode(&steps, &["a", "b", " "]);
         assert_eq!(read.text, expected);
         assert_eq!(read.n_chars, expected.chars().count());
@@ -62,7 +67,10 @@ mod tests {
     #[test]
     fn confidence_is_the_mean_over_characters_only() {
         let step = |class, probability| Step { class, probability };
-        let read = decode(&[step(0, 0.1), step(1, 1.0), step(1, 0.2), step(2, 0.5)], &["a", "b"]);
+        let read = decode(
+            &[step(0, 0.1), step(1, 1.0), step(1, 0.2), step(2, 0.5)],
+            &["a", "b"],
+        );
         assert_eq!(read.confidence, 0.75);
         assert_eq!(decode(&[step(0, 1.0)], &["a"]).confidence, 0.0);
     }

@@ -50,20 +50,26 @@ impl Rectangle {
 
     /// The rectangle in a plane stretched by `x` and `y`; nearly a rectangle if they are near.
     pub fn scaled(&self, x: f32, y: f32) -> Self {
-        Self { corners: self.corners.map(|corner| [corner[0] * x, corner[1] * y]) }
+        Self {
+            corners: self.corners.map(|corner| [corner[0] * x, corner[1] * y]),
+        }
     }
 
     /// The same rectangle read upside down.
     pub fn half_turned(&self) -> Self {
         let [a, b, c, d] = self.corners;
-        Self { corners: [c, d, a, b] }
+        Self {
+            corners: [c, d, a, b],
+        }
     }
 
     /// The same rectangle read with what is its right side up: what text that runs from top to
     /// bottom, each letter lying on its back, needs.
     pub fn quarter_turned(&self) -> Self {
         let [a, b, c, d] = self.corners;
-        Self { corners: [b, c, d, a] }
+        Self {
+            corners: [b, c, d, a],
+        }
     }
 }
 
@@ -75,7 +81,9 @@ pub fn smallest_rectangle(points: &mut Vec<Point>) -> Option<Rectangle> {
     for (index, &from) in hull.iter().enumerate() {
         let to = hull[(index + 1) % hull.len()];
         // One side of the smallest rectangle lies along an edge of the hull.
-        let Some(along) = direction(from, to) else { continue };
+        let Some(along) = direction(from, to) else {
+            continue;
+        };
         let across = [-along[1], along[0]];
         let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
         for &point in &hull {
@@ -87,9 +95,7 @@ pub fn smallest_rectangle(points: &mut Vec<Point>) -> Option<Rectangle> {
         }
         let area = (high[0] - low[0]) * (high[1] - low[1]);
         if best.is_none_or(|(least, _)| area < least) {
-            let at = |u: f32, v: f32| {
-                [u * along[0] + v * across[0], u * along[1] + v * across[1]]
-            };
+            let at = |u: f32, v: f32| [u * along[0] + v * across[0], u * along[1] + v * across[1]];
             let corners = [
                 at(low[0], low[1]),
                 at(high[0], low[1]),
@@ -100,7 +106,9 @@ pub fn smallest_rectangle(points: &mut Vec<Point>) -> Option<Rectangle> {
         }
     }
     let corners = best.map_or([first; 4], |(_, corners)| corners);
-    Some(Rectangle { corners: clockwise(corners) })
+    Some(Rectangle {
+        corners: clockwise(corners),
+    })
 }
 
 /// Orders corners clockwise from the top left: the two leftmost are the left side.
@@ -190,9 +198,14 @@ mod tests {
 
     #[test]
     fn growing_moves_every_edge_out() {
-        let rectangle = Rectangle { corners: [[0.0, 0.0], [10.0, 0.0], [10.0, 4.0], [0.0, 4.0]] };
+        let rectangle = Rectangle {
+            corners: [[0.0, 0.0], [10.0, 0.0], [10.0, 4.0], [0.0, 4.0]],
+        };
         let grown = rectangle.grown(2.0);
-        assert_eq!(grown.corners, [[-2.0, -2.0], [12.0, -2.0], [12.0, 6.0], [-2.0, 6.0]]);
+        assert_eq!(
+            grown.corners,
+            [[-2.0, -2.0], [12.0, -2.0], [12.0, 6.0], [-2.0, 6.0]]
+        );
         assert_eq!(grown.center(), rectangle.center());
     }
 }

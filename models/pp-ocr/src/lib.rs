@@ -1,10 +1,30 @@
 //! Reads pages on any machine: PP-OCRv6 small in burn, with its weights inside.
+//!
+//! A page's way through this crate:
+//!
+//! 1. `detect`: where lines of text are;
+//! 2. `orientation`: which way the page must be turned, judged from a few lines;
+//! 3. `recognize`, `ctc`: what the lines say;
+//! 4. `classify`: single lines that are upside down, where a line reads badly;
+//! 5. `layout`: the regions of the page;
+//! 6. `quire_layout::compose`: lines and regions become the page's text.
+//!
+//! [`PpOcr`] is all of it as an engine. Geometry, sampling and decoding are plain Rust on slices;
+//! the networks are burn modules and run on any burn device.
 
 pub mod classify;
+pub mod crop;
+pub mod ctc;
 pub mod detect;
+mod engine;
+pub mod geometry;
 pub mod layout;
 mod nn;
+mod orientation;
+pub mod pixels;
+mod read;
 pub mod recognize;
 mod weights;
 
+pub use engine::{PpOcr, PpOcrOptions};
 pub use weights::WeightsError;

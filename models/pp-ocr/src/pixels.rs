@@ -2,19 +2,25 @@
 
 use quire_core::PageImage;
 
-/// How values of 0 to 255 become a network's input, channel by channel in the order of the
-/// network: `value * scale + shift`.
+/// How a pixel's values of 0 to 255 become a network's input, plane by plane:
+/// `value * scale + shift`.
 #[derive(Debug, Clone, Copy)]
 pub struct Normalization {
+    /// Channel of an RGB pixel that each plane holds.
+    pub channels: [usize; 3],
     pub scale: [f32; 3],
     pub shift: [f32; 3],
 }
 
 impl Normalization {
-    /// To -1 to 1, as detector, classifier and recognizer were trained.
-    pub const SIGNED: Self = Self { scale: [1.0 / 127.5; 3], shift: [-1.0; 3] };
+    /// Blue, green, red from -1 to 1, as detector, classifier and recognizer were trained.
+    pub const SIGNED: Self = Self {
+        channels: [2, 1, 0],
+        scale: [1.0 / 127.5; 3],
+        shift: [-1.0; 3],
+    };
 
-    /// By mean and deviation of a channel as fractions of 255.
+    /// Red, green, blue by their mean and deviation, which are fractions of 255.
     pub const fn of(mean: [f32; 3], deviation: [f32; 3]) -> Self {
         let mut scale = [0.0; 3];
         let mut shift = [0.0; 3];
@@ -24,13 +30,13 @@ impl Normalization {
             shift[channel] = -mean[channel] / deviation[channel];
             channel += 1;
         }
-        Self { scale, shift }
+        Self {
+            channels: [0, 1, 2],
+            scale,
+            shift,
+        }
     }
 }
-
-/// Channel of an RGB pixel that each plane of a network's input holds: all four networks were
-/// trained on images whose channels stand in the order blue, green, red.
-pub const PLANES: [usize; 3] = [2, 1, 0];
 
 /// Resamples `image` to `width` x `height` planes, `[3, height, width]`.
 ///
@@ -49,8 +55,10 @@ pub fn resampled(
     let mut planes = vec![0.0f32; 3 * area];
     let mut sum = vec![0.0f32; width * 3];
     // A source row is shared by at most two neighbors, so two resampled rows are worth keeping.
-    let mut kept: [(usize, Vec<f32>); 2] =
-        [(usize::MAX, vec![0.0; width * 3]), (usize::MAX, vec![0.0; width * 3])];
+    let mut kept: [(usize, Vec<f32>); 2] = [
+        (usize::MAX, vec![0.0; width * 3]),
+        (usize::MAX, vec![0.0; width * 3]),
+    ];
     for (y, row) in rows.iter().enumerate() {
         sum.fill(0.0);
         for (offset, &weight) in row.weights.iter().enumerate() {
@@ -65,7 +73,7 @@ pub fn resampled(
                 *total += weight * value;
             }
         }
-        for (plane, &channel) in PLANES.iter().enumerate() {
+        for (plane, &channel) in normalization.channels.iter().enumerate() {
             let (scale, shift) = (normalization.scale[plane], normalization.shift[plane]);
             let target = &mut planes[plane * area + y * width..][..width];
             for (value, pixel) in target.iter_mut().zip(sum.chunks_exact(3)) {
@@ -84,17 +92,28 @@ struct Taps {
 
 fn taps(from: usize, to: usize) -> Vec<Taps> {
     let step = from as f64 / to as f64;
-    let tap = |index: usize| if step > 1.0 { area_taps(index, step, from) } else { linear_taps(index, step, from) };
+    let tap = |index: usize| {
+        if step > 1.0 {
+            area_taps(index, step, from)
+        } else {
+            linear_taps(index, step, from)
+        }
+    };
     (0..to).map(tap).collect()
 }
 
 fn area_taps(index: usize, step: f64, from: usize) -> Taps {
-    let (start, end) = (index as f64 * step, ((index + 1) as f64 * step).min(from as f64));
+    let (start, end) = (
+        index as f64 * step,
+        ((index + 1) as f64 * step).min(from as f64),
+    );
     let first = (start.floor() as usize).min(from - 1);
     let last = (end.ceil() as usize).clamp(first + 1, from);
     let covered = |at: usize| ((at + 1) as f64).min(end) - (at as f64).max(start);
     let total: f64 = (first..last).map(covered).sum();
-    let weights = (first..last).map(|at| (covered(at) / total) as f32).collect();
+    let weights = (first..last)
+        .map(|at| (covered(at) / total) as f32)
+        .collect();
     Taps { first, weights }
 }
 
@@ -103,9 +122,15 @@ fn linear_taps(index: usize, step: f64, from: usize) -> Taps {
     let first = at.floor() as usize;
     let fraction = (at - first as f64) as f32;
     if first + 1 >= from {
-        return Taps { first, weights: vec![1.0] };
+        return Taps {
+            first,
+            weights: vec![1.0],
+        };
     }
-    Taps { first, weights: vec![1.0 - fraction, fraction] }
+    Taps {
+        first,
+        weights: vec![1.0 - fraction, fraction],
+    }
 }
 
 fn across(source: &[u8], columns: &[Taps], target: &mut [f32]) {
@@ -125,12 +150,24 @@ fn across(source: &[u8], columns: &[Taps], target: &mut [f32]) {
 mod tests {
     use super::*;
 
-    const PLAIN: Normalization = Normalization { scale: [1.0; 3], shift: [0.0; 3] };
+    const PLAIN: Normalization = Normalization {
+        channels: [2, 1, 0],
+        scale: [1.0; 3],
+        shift: [0.0; 3],
+    };
 
     #[test]
     fn shrinking_averages_the_area_of_a_pixel() {
-        let rgb = [0u8, 30, 60, 90].iter().flat_map(|&v| [v, 0, 2 * v]).collect();
-        let image = PageImage { width: 4, height: 1, rgb, dpi: None };
+        let rgb = [0u8, 30, 60, 90]
+            .iter()
+            .flat_map(|&v| [v, 0, 2 * v])
+            .collect();
+        let image = PageImage {
+            width: 4,
+            height: 1,
+            rgb,
+            dpi: None,
+        };
         let planes = resampled(&image, 2, 1, PLAIN);
         // Blue first.
         assert_eq!(planes, [30.0, 150.0, 0.0, 0.0, 15.0, 75.0]);
@@ -139,14 +176,26 @@ mod tests {
     #[test]
     fn same_size_keeps_every_value() {
         let rgb: Vec<u8> = (0..27).collect();
-        let image = PageImage { width: 3, height: 3, rgb, dpi: None };
+        let image = PageImage {
+            width: 3,
+            height: 3,
+            rgb,
+            dpi: None,
+        };
         let planes = resampled(&image, 3, 3, PLAIN);
-        assert_eq!(planes[18..], [0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0, 24.0]);
+        assert_eq!(
+            planes[18..],
+            [0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0, 24.0]
+        );
     }
 
     #[test]
     fn any_size_comes_from_any_size_and_white_stays_white() {
-        for (from, to) in [((1, 1), (32, 64)), ((566, 6), (96, 32)), ((7, 900), (3, 41))] {
+        for (from, to) in [
+            ((1, 1), (32, 64)),
+            ((566, 6), (96, 32)),
+            ((7, 900), (3, 41)),
+        ] {
             let image = PageImage::white(from.0, from.1);
             let planes = resampled(&image, to.0, to.1, Normalization::SIGNED);
             assert_eq!(planes.len(), 3 * to.0 * to.1);

@@ -2,4 +2,47 @@
 
 mod network;
 
+use burn::tensor::{Device, Tensor, TensorData};
+use quire_core::PageImage;
+
 pub use network::AngleClassifier;
+pub(crate) use network::MOBILE as WEIGHTS;
+
+use crate::crop::{LINE_HEIGHT, cut};
+use crate::geometry::Rectangle;
+
+/// Width of the classifier's input; longer lines are squeezed, shorter ones padded.
+const WIDTH: usize = 192;
+
+/// For each line the probability that it is upside down.
+pub fn upside_down(
+    classifier: &AngleClassifier,
+    device: &Device,
+    image: &PageImage,
+    lines: &[Rectangle],
+) -> Vec<f32> {
+    if lines.is_empty() {
+        return Vec::new();
+    }
+    let row = 3 * LINE_HEIGHT;
+    let mut planes = vec![0.0f32; lines.len() * row * WIDTH];
+    for (line, target) in lines.iter().zip(planes.chunks_exact_mut(row * WIDTH)) {
+        let wanted = LINE_HEIGHT as f32 * line.width() / line.height().max(1.0);
+        let width = (wanted.ceil() as usize).clamp(8, WIDTH);
+        let line = cut(image, line, width);
+        for (from, to) in line
+            .planes
+            .chunks_exact(width)
+            .zip(target.chunks_exact_mut(WIDTH))
+        {
+            to[..width].copy_from_slice(from);
+        }
+    }
+    let data = TensorData::new(planes, [lines.len(), 3, LINE_HEIGHT, WIDTH]);
+    let output = classifier.forward(Tensor::<4>::from_data(data, device));
+    let output = output.into_data().convert::<f32>();
+    let Ok(values) = output.as_slice::<f32>() else {
+        return vec![0.0; lines.len()];
+    };
+    values.chunks_exact(2).map(|pair| pair[1]).collect()
+}

@@ -10,7 +10,7 @@ use crate::nn::{
 };
 use crate::weights::{Weights, WeightsError};
 
-static MOBILE: &[u8] = include_bytes!("../../assets/classifier.safetensors");
+pub(crate) static MOBILE: &[u8] = include_bytes!("../../assets/classifier.safetensors");
 
 /// One inverted residual block.
 #[derive(Debug, Clone, Copy)]

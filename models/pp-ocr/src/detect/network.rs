@@ -9,7 +9,7 @@ use crate::nn::{
 };
 use crate::weights::{Weights, WeightsError};
 
-static SMALL: &[u8] = include_bytes!("../../assets/detector.safetensors");
+pub(crate) static SMALL: &[u8] = include_bytes!("../../assets/detector.safetensors");
 
 /// Configuration of a [`TextDetector`].
 #[derive(Debug, Clone)]

@@ -47,7 +47,8 @@ impl InputSize {
 
     /// The size of a second look, if what the first one found calls for it.
     pub fn grown_for(self, found: &[TextBox], image: &PageImage) -> Option<Self> {
-        let scale = self.width as f32 / image.width.max(1) as f32;
+        let pixels = image.width.max(1) as f32 * image.height.max(1) as f32;
+        let scale = (self.area() as f32 / pixels).sqrt();
         let wanted = match small_height(found) {
             Some(height) if height < SMALL_LINE => scale * COMFORTABLE_LINE / height.max(3.0),
             None if scale < SHRUNK => 1.0,

@@ -9,7 +9,7 @@ use crate::nn::{
 };
 use crate::weights::{Weights, WeightsError};
 
-static CDLA: &[u8] = include_bytes!("../../assets/layout.safetensors");
+pub(crate) static CDLA: &[u8] = include_bytes!("../../assets/layout.safetensors");
 
 /// Classes that the detector tells apart.
 pub const N_CLASSES: usize = 10;

@@ -9,8 +9,8 @@ use crate::nn::{
 };
 use crate::weights::{Weights, WeightsError};
 
-static SMALL: &[u8] = include_bytes!("../../assets/recognizer.safetensors");
-static SMALL_CHARSET: &str = include_str!("../../assets/charset.txt");
+pub(crate) static SMALL: &[u8] = include_bytes!("../../assets/recognizer.safetensors");
+pub(crate) static SMALL_CHARSET: &str = include_str!("../../assets/charset.txt");
 
 /// Configuration of a [`TextRecognizer`].
 #[derive(Debug, Clone)]

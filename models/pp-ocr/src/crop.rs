@@ -1,0 +1,131 @@
+//! A line of text cut out of its page, straightened and brought to the height of the recognizer.
+
+use quire_core::PageImage;
+
+use crate::geometry::Rectangle;
+
+/// Height that classifier and recognizer want, pixels.
+pub const LINE_HEIGHT: usize = 48;
+
+/// A straight line of text as a network's input: blue, green and red planes from -1 to 1,
+/// `[3, 48, width]`.
+#[derive(Debug, Clone)]
+pub struct LineImage {
+    pub width: usize,
+    pub planes: Vec<f32>,
+}
+
+/// Cuts `rectangle` out of `image` into a line of `width` pixels.
+///
+/// What lies beyond the page repeats its edge.
+pub fn cut(image: &PageImage, rectangle: &Rectangle, width: usize) -> LineImage {
+    let [origin, right, _, down] = rectangle.corners;
+    let along = [right[0] - origin[0], right[1] - origin[1]];
+    let across = [down[0] - origin[0], down[1] - origin[1]];
+    // Where a line shrinks, several samples share a pixel, so that thin strokes stay.
+    let n_along = samples(rectangle.width(), width);
+    let n_across = samples(rectangle.height(), LINE_HEIGHT);
+    let weight = 1.0 / (n_along * n_across) as f32;
+    let area = LINE_HEIGHT * width;
+    let mut planes = vec![0.0; 3 * area];
+    for y in 0..LINE_HEIGHT {
+        for x in 0..width {
+            let mut sum = [0.0f32; 3];
+            for sub_y in 0..n_across {
+                let v = (y as f32 + (sub_y as f32 + 0.5) / n_across as f32) / LINE_HEIGHT as f32;
+                for sub_x in 0..n_along {
+                    let u = (x as f32 + (sub_x as f32 + 0.5) / n_along as f32) / width as f32;
+                    let at_x = origin[0] + u * along[0] + v * across[0];
+                    let at_y = origin[1] + u * along[1] + v * across[1];
+                    add_sample(image, at_x, at_y, &mut sum);
+                }
+            }
+            for plane in 0..3 {
+                let value = sum[2 - plane] * weight;
+                planes[plane * area + y * width + x] = value / 127.5 - 1.0;
+            }
+        }
+    }
+    LineImage { width, planes }
+}
+
+fn samples(from: f32, to: usize) -> usize {
+    ((from / to as f32).round() as usize).clamp(1, 8)
+}
+
+/// Adds the image's value between pixels, interpolated.
+fn add_sample(image: &PageImage, x: f32, y: f32, sum: &mut [f32; 3]) {
+    let (last_x, last_y) = (image.width as usize - 1, image.height as usize - 1);
+    let x = x.clamp(0.0, last_x as f32);
+    let y = y.clamp(0.0, last_y as f32);
+    let (left, top) = (x as usize, y as usize);
+    let (right, bottom) = ((left + 1).min(last_x), (top + 1).min(last_y));
+    let (fx, fy) = (x - left as f32, y - top as f32);
+    let stride = image.width as usize * 3;
+    let pixel = |x: usize, y: usize| &image.rgb[y * stride + x * 3..][..3];
+    let corners = [
+        pixel(left, top),
+        pixel(right, top),
+        pixel(left, bottom),
+        pixel(right, bottom),
+    ];
+    let weights = [
+        (1.0 - fx) * (1.0 - fy),
+        fx * (1.0 - fy),
+        (1.0 - fx) * fy,
+        fx * fy,
+    ];
+    for (corner, weight) in corners.into_iter().zip(weights) {
+        for (total, &value) in sum.iter_mut().zip(corner) {
+            *total += weight * f32::from(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An image whose red is ten times x and whose blue is ten times y.
+    fn ramps(width: u32, height: u32) -> PageImage {
+        let mut image = PageImage::white(width, height);
+        for (index, pixel) in image.rgb.chunks_exact_mut(3).enumerate() {
+            let (x, y) = (index % width as usize, index / width as usize);
+            pixel.copy_from_slice(&[(10 * x) as u8, 0, (10 * y) as u8]);
+        }
+        image
+    }
+
+    fn value(line: &LineImage, plane: usize, x: usize, y: usize) -> f32 {
+        (line.planes[(plane * LINE_HEIGHT + y) * line.width + x] + 1.0) * 127.5
+    }
+
+    #[test]
+    fn line_is_read_along_its_first_edge() {
+        let image = ramps(20, 20);
+        let corners = [[2.0, 4.0], [12.0, 4.0], [12.0, 10.0], [2.0, 10.0]];
+        let line = cut(&image, &Rectangle { corners }, 80);
+        // Red grows along the line, blue down the line; planes start with blue.
+        assert!((value(&line, 2, 40, 10) - (20.0 + 100.0 * 40.5 / 80.0)).abs() < 0.1);
+        assert!((value(&line, 0, 40, 24) - (40.0 + 60.0 * 24.5 / 48.0)).abs() < 0.1);
+        let turned = cut(&image, &Rectangle { corners }.half_turned(), 80);
+        assert!((value(&turned, 2, 39, 0) - value(&line, 2, 40, 47)).abs() < 0.1);
+    }
+
+    #[test]
+    fn beyond_the_page_its_edge_goes_on() {
+        let image = ramps(3, 3);
+        let corners = [[-50.0, -50.0], [90.0, -50.0], [90.0, 90.0], [-50.0, 90.0]];
+        let line = cut(&image, &Rectangle { corners }, 96);
+        assert!(value(&line, 2, 0, 0).abs() < 0.1);
+        assert!((value(&line, 2, 95, 47) - 20.0).abs() < 0.1);
+        let one = cut(
+            &PageImage::white(1, 1),
+            &Rectangle {
+                corners: [[0.0; 2]; 4],
+            },
+            8,
+        );
+        assert!(one.planes.iter().all(|value| (value - 1.0).abs() < 1e-5));
+    }
+}

@@ -1,0 +1,202 @@
+//! PP-OCR behind the engine seam.
+
+use std::any::Any;
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use quire_core::{
+    AnswerSink, Engine, EngineError, EngineInfo, Fault, PageAnswer, PageImage, PageRequest,
+    PageSource, Recognition, Stage, Trouble, TroubleCode,
+};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use sha2::{Digest, Sha256};
+
+use crate::read::Reader;
+use crate::{classify, detect, layout, recognize};
+
+/// Name of the engine in rows.
+const NAME: &str = "pp-ocr";
+
+/// What an engine is loaded with.
+#[derive(Debug, Clone)]
+pub struct PpOcrOptions {
+    /// Where the networks run.
+    pub device: Device,
+    /// Threads of one instance on the CPU. One is best where there are pages enough for as many
+    /// instances as cores: pages side by side share nothing, layers cut up do.
+    pub threads: usize,
+}
+
+impl Default for PpOcrOptions {
+    fn default() -> Self {
+        Self {
+            device: Device::flex(),
+            threads: 1,
+        }
+    }
+}
+
+/// Reads pages with PP-OCRv6 small. One instance a thread; [`PpOcr::fork`] makes further ones.
+#[derive(Debug)]
+pub struct PpOcr {
+    info: EngineInfo,
+    reader: Reader,
+    threads: usize,
+    pool: Arc<ThreadPool>,
+}
+
+impl PpOcr {
+    /// Loads the networks from the weights inside the program.
+    ///
+    /// # Errors
+    /// When the embedded weights are damaged or no thread can be started.
+    pub fn load(options: PpOcrOptions) -> Result<Self, EngineError> {
+        let reader = Reader::load(&options.device).map_err(|error| EngineError {
+            engine: NAME.to_owned(),
+            message: with_sources(&error),
+            fault: Fault::Bug,
+        })?;
+        let info = EngineInfo {
+            name: NAME.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model_id: "PP-OCRv6-small".to_owned(),
+            model_revision: revision(),
+            mode: "small".to_owned(),
+        };
+        let pool = pool(options.threads)?;
+        Ok(Self {
+            info,
+            reader,
+            threads: options.threads,
+            pool,
+        })
+    }
+
+    /// Another instance for another thread, over the same weights.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn fork(&self) -> Result<Self, EngineError> {
+        let pool = pool(self.threads)?;
+        Ok(Self {
+            info: self.info.clone(),
+            reader: self.reader.clone(),
+            threads: self.threads,
+            pool,
+        })
+    }
+
+    /// Reads one page.
+    ///
+    /// # Errors
+    /// When the page took the engine down; the engine itself goes on.
+    pub fn read_page(&self, request: &PageRequest) -> Result<Recognition, Trouble> {
+        self.pool.install(|| self.read_contained(request))
+    }
+
+    fn read_contained(&self, request: &PageRequest) -> Result<Recognition, Trouble> {
+        check(&request.image)?;
+        let read = || {
+            self.reader
+                .read(&request.image, request.known_lines.clone())
+        };
+        // Nothing of the reader changes while it reads, so a panic leaves it whole.
+        catch_unwind(AssertUnwindSafe(read)).map_err(|panic| {
+            let message = format!("the engine panicked: {}", panic_message(panic.as_ref()));
+            tracing::error!(ticket = request.ticket, %message, "page took the engine down");
+            Trouble::new(Stage::Recognize, TroubleCode::Crash, message)
+        })
+    }
+}
+
+impl Engine for PpOcr {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    /// One is read and one waits.
+    fn pages_in_flight(&self) -> usize {
+        2
+    }
+
+    fn serve(
+        &mut self,
+        pages: &mut dyn PageSource,
+        answers: &mut dyn AnswerSink,
+    ) -> Result<(), EngineError> {
+        let engine = &*self;
+        // The networks take their threads from the pool they run in.
+        engine.pool.install(|| {
+            while let Some(request) = pages.next() {
+                let result = engine.read_contained(&request);
+                answers.answer(PageAnswer {
+                    ticket: request.ticket,
+                    result,
+                });
+            }
+        });
+        Ok(())
+    }
+}
+
+/// SHA-256 over all weights and the charset: what decides an answer besides the code.
+fn revision() -> String {
+    let mut hash = Sha256::new();
+    for weights in [
+        detect::WEIGHTS,
+        classify::WEIGHTS,
+        recognize::WEIGHTS,
+        layout::WEIGHTS,
+    ] {
+        hash.update(weights);
+    }
+    hash.update(recognize::SMALL_CHARSET);
+    hex::encode(hash.finalize())
+}
+
+fn pool(threads: usize) -> Result<Arc<ThreadPool>, EngineError> {
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .thread_name(|index| format!("{NAME}-{index}"))
+        .build();
+    pool.map(Arc::new).map_err(|error| EngineError {
+        engine: NAME.to_owned(),
+        message: format!("no thread could be started: {error}"),
+        fault: Fault::Unavailable,
+    })
+}
+
+/// Whether the pixels are as many as the size says.
+fn check(image: &PageImage) -> Result<(), Trouble> {
+    let wanted = u64::from(image.width) * u64::from(image.height) * 3;
+    if wanted == image.rgb.len() as u64 {
+        return Ok(());
+    }
+    let message = format!("{} bytes of pixels for {image:?}", image.rgb.len());
+    Err(Trouble::new(
+        Stage::Recognize,
+        TroubleCode::Damaged,
+        message,
+    ))
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
