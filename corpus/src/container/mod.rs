@@ -11,7 +11,13 @@
 //! - Damage costs what it hits: members before it are kept, the rest is one error.
 
 pub(crate) mod packed;
+mod parquet;
+mod parquet_pages;
 pub(crate) mod tar;
+mod thrift;
+mod warc;
+mod zip;
+mod zip_records;
 
 use std::collections::HashSet;
 
@@ -74,7 +80,11 @@ pub(crate) fn open_object(
     };
     let media = media_type(&head);
     match media {
-        "application/gzip" | "application/zstd" => packed::read(session, object, place),
+        "application/gzip" | "application/zstd" | "application/warc" => {
+            packed::read(session, object, place)
+        }
+        "application/zip" => zip::read(session, object, place),
+        "application/vnd.apache.parquet" => parquet::read(session, object, place),
         "application/x-tar" => tar::read_plain(session, object, place),
         media if is_page_document(media) => whole_document(session, object, place, media),
         media => session.sink.fail(&place.member, media, not_read(media)),

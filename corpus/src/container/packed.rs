@@ -1,4 +1,5 @@
-//! gzip and zstd: a packed tar, WARC or document. Packing alone is no level of nesting.
+//! gzip and zstd: a packed tar, WARC or document. Packing alone is no level of nesting. Plain
+//! WARC comes this way too, since it is read in order.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use quire_core::{Stage, Trouble, TroubleCode};
 
-use super::{Place, not_read, open_object, tar, too_large, unsupported};
+use super::{Place, not_read, open_object, tar, too_large, unsupported, warc};
 use crate::documents::{FoundDocument, Session, Stop, UNKNOWN};
 use crate::limits::Limits;
 use crate::media::{HEAD_BYTES, is_page_document, media_type};
@@ -194,6 +195,7 @@ pub(crate) fn read(session: &mut Session<'_>, object: &Object, place: &Place) ->
     let media = media_type(stream.head());
     match media {
         "application/x-tar" => return tar::read_stream(session, stream, place),
+        "application/warc" => return warc::read(session, stream, place),
         "application/gzip" | "application/zstd" => {
             let trouble = unsupported("is packed twice");
             return session.sink.fail(&place.member, media, trouble);

@@ -150,6 +150,8 @@ struct Extensions {
 struct Tar {
     source: Source,
     names: Names,
+    /// Members that were read or passed over whole.
+    whole: u64,
     next: Extensions,
 }
 
@@ -195,7 +197,7 @@ impl Tar {
             End::Stopped => Err(Stop),
             End::Whole => session.end_of_container(place, MEDIA, &self.names),
             End::Broken(trouble) => {
-                let message = format!("after {} members: {}", self.names.count, trouble.message);
+                let message = format!("after {} members: {}", self.whole, trouble.message);
                 let trouble = Trouble::new(trouble.stage, trouble.code, message);
                 session.sink.fail(&place.member, MEDIA, trouble)
             }
@@ -232,7 +234,11 @@ impl Tar {
             b'x' | b'L' => self.extension(block[156], size),
             // Global headers and long link names say nothing about names or sizes of members.
             b'g' | b'K' | b'V' | b'M' | b'N' => self.skip_padded(size),
-            kind => self.member(block, kind, size, session, place),
+            kind => {
+                self.member(block, kind, size, session, place)?;
+                self.whole += 1;
+                Ok(())
+            }
         }
     }
 
