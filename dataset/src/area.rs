@@ -106,12 +106,12 @@ impl Output {
             return Ok(Vec::new());
         };
         let mut jobs: Vec<JobId> = areas
-            .list(paths::JOBS)
+            .folders(paths::JOBS)
             .await?
             .iter()
-            .filter_map(|object| paths::parse_job(&object.key))
+            .filter_map(|folder| paths::parse_job(folder))
             .collect();
-        jobs.dedup();
+        jobs.sort();
         Ok(jobs)
     }
 

@@ -6,18 +6,22 @@
 #![warn(missing_docs)]
 
 mod area;
+mod card;
 mod cell;
 mod create;
 pub mod digest;
 mod element;
 mod error;
 pub mod manifest;
+mod object;
 pub mod paths;
 mod place;
 mod properties;
 pub mod row;
 pub mod schema;
+pub mod seal;
 pub mod split;
+pub mod version;
 mod writer;
 
 pub use area::{JobArea, Output};
@@ -32,5 +36,7 @@ pub use row::{
     TextLayerKind,
 };
 pub use schema::{SCHEMA_VERSION, Table};
+pub use seal::{SealRequest, SealedVersion, refresh, seal};
 pub use split::split_of;
+pub use version::{FileEntry, VersionFile};
 pub use writer::{PartSummary, PartWriter};

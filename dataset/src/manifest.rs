@@ -40,6 +40,11 @@ pub struct PartEntry {
     pub failed: u64,
     /// Documents left out.
     pub skipped: u64,
+    /// Number of its first row in the plan, from 0. The coordinator sets it: halves of a shard
+    /// have numbers that no plan knows, and after its database is lost only this says which
+    /// rows they hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_row: Option<u64>,
 }
 
 impl PartEntry {
@@ -55,6 +60,7 @@ impl PartEntry {
             ok: summary.ok,
             failed: summary.failed,
             skipped: summary.skipped,
+            first_row: None,
         }
     }
 }
@@ -187,7 +193,7 @@ impl CommitLog {
         }
     }
 
-    async fn apply_to(&mut self, area: &JobArea, last: u64) -> Result<Vec<Manifest>> {
+    pub(crate) async fn apply_to(&mut self, area: &JobArea, last: u64) -> Result<Vec<Manifest>> {
         let manifests: Vec<Manifest> = stream::iter(self.head + 1..=last)
             .map(|number| read_manifest(area, number))
             .buffered(READS_AT_ONCE)

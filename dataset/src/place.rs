@@ -9,6 +9,7 @@ use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 
 use crate::create::{self, Created};
@@ -26,6 +27,11 @@ pub struct Listed {
     pub key: String,
     /// Size.
     pub bytes: u64,
+}
+
+/// SHA-256 of bytes, in hex.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// A store, a prefix in it, and on local disk the folder that this is.
@@ -142,6 +148,28 @@ impl Place {
         }
     }
 
+    /// Size and SHA-256 of the object, read as a stream.
+    pub(crate) async fn hash(&self, key: &str) -> Result<(u64, String)> {
+        let path = self.path(key);
+        let got = self
+            .store
+            .get(&path)
+            .await
+            .map_err(Error::store("get", &path))?;
+        let mut stream = got.into_stream();
+        let mut hash = Sha256::new();
+        let mut bytes = 0;
+        while let Some(piece) = stream
+            .try_next()
+            .await
+            .map_err(Error::store("get", &path))?
+        {
+            bytes += piece.len() as u64;
+            hash.update(&piece);
+        }
+        Ok((bytes, hex::encode(hash.finalize())))
+    }
+
     /// Writes the object over whatever is there.
     pub(crate) async fn put(&self, key: &str, bytes: Bytes) -> Result<()> {
         let path = self.path(key);
@@ -184,6 +212,16 @@ impl Place {
             .map_err(Error::store("list", &path))?;
         objects.sort();
         Ok(objects)
+    }
+
+    /// Folders right below a prefix that ends in `/`, with `/` at their end.
+    pub(crate) async fn folders(&self, below: &str) -> Result<Vec<String>> {
+        let path = self.path(below);
+        let n_prefix = self.prefix.parts().count();
+        let listed = self.store.list_with_delimiter(Some(&path)).await;
+        let listed = listed.map_err(Error::store("list", &path))?;
+        let folder = |path: Path| format!("{}/", path.parts().skip(n_prefix).collect::<Path>());
+        Ok(listed.common_prefixes.into_iter().map(folder).collect())
     }
 
     /// Writes a file of this machine over whatever is there; visible only when complete.

@@ -180,11 +180,7 @@ impl<R: TableRow> RowWriter<R> {
             .finish()
             .map_err(Error::parquet("finish", R::TABLE))?;
         let row_groups = u32::try_from(metadata.num_row_groups()).unwrap_or(u32::MAX);
-        let file = self
-            .writer
-            .into_inner()
-            .map_err(Error::parquet("finish", R::TABLE))?;
-        let (bytes, sha256) = file.finish()?;
+        let (bytes, sha256) = self.writer.inner_mut().finish()?;
         Ok(FileSummary {
             rows: self.rows,
             row_groups,
@@ -243,14 +239,14 @@ impl HashingFile {
     }
 
     /// Size and SHA-256 of what was written, once it is on the disk.
-    fn finish(mut self) -> Result<(u64, String)> {
+    fn finish(&mut self) -> Result<(u64, String)> {
         let path = Path::new("the finished file");
         self.file.flush().map_err(Error::file("write", path))?;
         self.file
             .get_ref()
             .sync_all()
             .map_err(Error::file("sync", path))?;
-        Ok((self.bytes, hex::encode(self.hash.finalize())))
+        Ok((self.bytes, hex::encode(self.hash.finalize_reset())))
     }
 }
 

@@ -1,0 +1,85 @@
+//! Looks at a finished file as a stranger would, before anybody may read it: size, SHA-256,
+//! footer, rows, and no data page without values.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::version::FileEntry;
+
+/// Checks a file on this machine against what its writer says of it.
+pub(crate) fn check_file(file: &Path, entry: &FileEntry) -> Result<()> {
+    let (bytes, sha256) = hash_file(file)?;
+    if (bytes, &sha256) != (entry.bytes, &entry.sha256) {
+        return Err(Error::corrupt(&entry.path, "is not what was written"));
+    }
+    let opened = File::open(file).map_err(Error::file("open", file))?;
+    let looked = look(opened).map_err(Error::parquet("check", &entry.path))?;
+    if looked.rows != entry.rows || looked.row_groups != u64::from(entry.row_groups) {
+        return Err(Error::corrupt(
+            &entry.path,
+            "has other rows than were written",
+        ));
+    }
+    match looked.empty_page {
+        Some(column) => Err(Error::corrupt(
+            &entry.path,
+            format!("has an empty data page in column {column}"),
+        )),
+        None => Ok(()),
+    }
+}
+
+struct Looked {
+    rows: u64,
+    row_groups: u64,
+    /// Column that has a data page without values: some readers then lose the column's values.
+    empty_page: Option<String>,
+}
+
+fn look(file: File) -> Result<Looked, ParquetError> {
+    let reader = SerializedFileReader::new(file)?;
+    let metadata = reader.metadata();
+    let mut looked = Looked {
+        rows: u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0),
+        row_groups: metadata.num_row_groups() as u64,
+        empty_page: None,
+    };
+    for group in 0..metadata.num_row_groups() {
+        let group = reader.get_row_group(group)?;
+        for column in 0..group.num_columns() {
+            let mut pages = group.get_column_page_reader(column)?;
+            while let Some(page) = pages.peek_next_page()? {
+                if !page.is_dict && (page.num_rows == Some(0) || page.num_levels == Some(0)) {
+                    let path = group.metadata().column(column).column_path().string();
+                    looked.empty_page = Some(path);
+                }
+                pages.skip_next_page()?;
+            }
+        }
+    }
+    Ok(looked)
+}
+
+/// Size and SHA-256 of a file, read in small pieces.
+pub(crate) fn hash_file(file: &Path) -> Result<(u64, String)> {
+    let mut reader = File::open(file).map_err(Error::file("open", file))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut bytes = 0;
+    loop {
+        let n_read = reader
+            .read(&mut buffer)
+            .map_err(Error::file("read", file))?;
+        if n_read == 0 {
+            return Ok((bytes, hex::encode(hash.finalize())));
+        }
+        hash.update(&buffer[..n_read]);
+        bytes += n_read as u64;
+    }
+}
