@@ -7,70 +7,72 @@ use crate::rows::Row;
 /// Characters that code is full of and text is not.
 const SYMBOLS: &str = "{}[]()<>=;\\/$#&|_*+\"`:@%^~";
 
+/// What lines of code start with.
+const STARTS: &[&str] = &[
+    "$ ",
+    "# ",
+    "#include",
+    "#!",
+    "// ",
+    "/*",
+    "* ",
+    "*/",
+    "import ",
+    "from ",
+    "def ",
+    "class ",
+    "return",
+    "if (",
+    "for (",
+    "while (",
+    "else",
+    "}",
+    "{",
+    "<?",
+    "</",
+    "public ",
+    "private ",
+    "static ",
+    "void ",
+    "int ",
+    "const ",
+    "let ",
+    "var ",
+    "function ",
+    "sudo ",
+    "SELECT ",
+    "FROM ",
+    "WHERE ",
+    "INSERT ",
+    "CREATE ",
+    "GRANT ",
+    "\\begin",
+    "\\end",
+    "\\use",
+    "--",
+    "%",
+    ">>>",
+    "AND ",
+    "CASE ",
+    "WHEN ",
+    "THEN ",
+    "END",
+];
+
 /// How strongly a line reads as code, 0 to 1.
 fn likeness(text: &str) -> f32 {
     let trimmed = text.trim();
     let chars = trimmed.chars().count().max(1) as f32;
     let symbols = trimmed.chars().filter(|&c| SYMBOLS.contains(c)).count() as f32;
-    let starts = [
-        "$ ",
-        "# ",
-        "#include",
-        "#!",
-        "// ",
-        "/*",
-        "* ",
-        "*/",
-        "import ",
-        "from ",
-        "def ",
-        "class ",
-        "return",
-        "if (",
-        "for (",
-        "while (",
-        "else",
-        "}",
-        "{",
-        "<?",
-        "</",
-        "public ",
-        "private ",
-        "static ",
-        "void ",
-        "int ",
-        "const ",
-        "let ",
-        "var ",
-        "function ",
-        "sudo ",
-        "SELECT ",
-        "FROM ",
-        "WHERE ",
-        "INSERT ",
-        "CREATE ",
-        "GRANT ",
-        "\\begin",
-        "\\end",
-        "\\use",
-        "--",
-        "%",
-        ">>>",
-        "AND ",
-        "CASE ",
-        "WHEN ",
-        "THEN ",
-        "END",
-    ];
     let within = [
         "()", "->", "=>", "==", "!=", "+=", "::", " = ", "&&", "||", "\\\\", "${", " --", "/usr",
         "/etc", ");", "</", "/>", "];",
     ];
     let mut score = (symbols / chars / 0.12).min(1.0) * 0.5;
-    if trimmed.ends_with([';', '{', '}']) || trimmed.ends_with(");") || trimmed.ends_with('\\') {
+    if ends_statement(trimmed) {
         score += 0.4;
     }
-    if starts.iter().any(|start| trimmed.starts_with(start)) {
+    if STARTS.iter().any(|start| trimmed.starts_with(start)) {
         score += 0.4;
     }
     if within.iter().any(|sign| trimmed.contains(sign)) {
@@ -79,19 +81,60 @@ fn likeness(text: &str) -> f32 {
     score.min(1.0)
 }
 
+fn ends_statement(trimmed: &str) -> bool {
+    trimmed.ends_with([';', '{', '}', '\\']) || trimmed.ends_with(");")
+}
+
+/// Whether a line starts or ends as only code does.
+fn is_statement(text: &str) -> bool {
+    let trimmed = text.trim();
+    ends_statement(trimmed) || STARTS.iter().any(|start| trimmed.starts_with(start))
+}
+
+/// Rows from `at` on whose lines are numbered in sequence: 1, 2, 3 before the text.
+fn numbered_from(page: &Page<'_>, rows: &[Row], at: usize) -> usize {
+    let number = |row: &Row| {
+        let text = row.text(page);
+        text.split(' ')
+            .next()
+            .and_then(|word| word.parse::<u32>().ok())
+    };
+    let Some(first) = number(&rows[at]) else {
+        return at;
+    };
+    let n = rows[at..]
+        .iter()
+        .zip(first..)
+        .take_while(|(row, expected)| number(row) == Some(*expected))
+        .count();
+    at + n
+}
+
 /// Runs of rows that are code, as half-open ranges.
 pub(crate) fn find(page: &Page<'_>, rows: &[Row]) -> Vec<std::ops::Range<usize>> {
     let scores: Vec<f32> = rows.iter().map(|row| likeness(&row.text(page))).collect();
     let mut found = Vec::new();
     let mut at = 0;
     while at < rows.len() {
+        let numbered = numbered_from(page, rows, at);
+        if numbered - at >= 3 && has_even_pitch(page, &rows[at..numbered]) {
+            found.push(at..numbered);
+            at = numbered;
+            continue;
+        }
         let end = run_from(page, rows, &scores, at);
         let n = end - at;
         let strong = scores[at..end]
             .iter()
             .filter(|&&score| score >= 0.5)
             .count();
-        if n >= 2 && strong * 2 >= n && strong >= 2 && has_even_pitch(page, &rows[at..end]) {
+        let statements = rows[at..end]
+            .iter()
+            .filter(|row| is_statement(&row.text(page)))
+            .count();
+        let reads_so = n >= 3 && statements * 2 >= n && strong * 4 >= n * 3;
+        let is_even = has_even_pitch(page, &rows[at..end]);
+        if n >= 2 && strong * 2 >= n && strong >= 2 && (is_even || reads_so) {
             found.push(at..end);
             at = end;
         } else {

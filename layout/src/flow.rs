@@ -112,6 +112,8 @@ struct Column {
     right: f32,
     /// Usual distance of two rows' middles.
     pitch: f32,
+    /// Its rows are set centred: every one is a line of its own.
+    is_centred: bool,
 }
 
 impl Column {
@@ -130,10 +132,23 @@ impl Column {
             .map(|pair| pair[1].centre_y() - pair[0].centre_y())
             .filter(|&pitch| pitch > 0.5 * em && pitch < 2.2 * em);
         let pitch = median(pitches).unwrap_or(1.4 * em);
+        let middle = |row: &Row| (row.rect.x0 + row.rect.x1) / 2.0;
+        let axis = median(rows.iter().map(middle)).unwrap_or(0.0);
+        let on_axis = rows
+            .iter()
+            .filter(|row| (middle(row) - axis).abs() < 0.5 * em)
+            .count();
+        let at_left = rows
+            .iter()
+            .filter(|row| (row.rect.x0 - left).abs() < 0.5 * em)
+            .count();
+        let is_centred =
+            rows.len() >= 2 && on_axis * 5 >= rows.len() * 4 && at_left * 2 <= rows.len();
         Self {
             left,
             right: right.unwrap_or(0.0),
             pitch,
+            is_centred,
         }
     }
 }
@@ -221,26 +236,29 @@ fn paragraphs(page: &Page<'_>, column: &Column, rows: Vec<Row>, drafts: &mut Vec
 fn local_rights(page: &Page<'_>, column: &Column, rows: &[Row]) -> Vec<f32> {
     (0..rows.len())
         .map(|at| {
-            let mut right = rows[at].rect.x1;
-            let reach = |right: &mut f32, from: usize, to: usize| {
+            let mut ends = vec![rows[at].rect.x1];
+            let mut reach = |from: usize, to: usize| {
                 let pitch = (rows[to].centre_y() - rows[from].centre_y()).abs();
                 if pitch > column.pitch + 0.8 * page.em {
                     return false;
                 }
-                *right = right.max(rows[to].rect.x1);
+                ends.push(rows[to].rect.x1);
                 true
             };
             for n in 1..=6 {
-                if at < n || !reach(&mut right, at - n + 1, at - n) {
+                if at < n || !reach(at - n + 1, at - n) {
                     break;
                 }
             }
             for n in 1..=6 {
-                if at + n >= rows.len() || !reach(&mut right, at + n - 1, at + n) {
+                if at + n >= rows.len() || !reach(at + n - 1, at + n) {
                     break;
                 }
             }
-            right.min(column.right.max(rows[at].rect.x1))
+            // One line that sticks out says nothing about the others.
+            ends.sort_by(|a, b| b.total_cmp(a));
+            let right = if ends.len() >= 4 { ends[1] } else { ends[0] };
+            right.min(column.right).max(rows[at].rect.x1)
         })
         .collect()
 }
@@ -266,7 +284,16 @@ fn follow(
         column.pitch
     };
     if pitch > usual + 0.35 * em {
-        return Follows::Apart;
+        // Lines of a large title stand far apart.
+        let is_title = kind == last_kind
+            && (kind == Hint::Heading || row.height > 1.4 * em)
+            && row.height < 1.15 * last.height
+            && last.height < 1.15 * row.height;
+        return if is_title && pitch < 2.1 * height {
+            Follows::Running
+        } else {
+            Follows::Apart
+        };
     }
     if kind != last_kind {
         // A region may miss its heading's or caption's last line.
@@ -285,12 +312,24 @@ fn follow(
     if !alike && long_enough {
         return Follows::Apart;
     }
+    if tables::has_leaders(&last_text) || tables::has_leaders(&text) {
+        return Follows::OnNewLine;
+    }
     let is_short = would_have_fit(last, &text, row, right, em);
     let ended = ends_sentence(&last_text);
     let in_item = group.first().is_some_and(|first| {
         let text = first.text(page);
         marker(&text).is_some() || is_reference_start(&text)
     });
+    let is_small = row.height < 0.93 * em && last.height < 0.93 * em;
+    if is_small
+        && is_footnote_mark(&text)
+        && group
+            .first()
+            .is_some_and(|row| is_footnote_mark(&row.text(page)))
+    {
+        return Follows::Apart;
+    }
     if let Some(mark) = marker(&text) {
         let sure = match mark.kind {
             Kind::Bullet => true,
@@ -318,9 +357,7 @@ fn follow(
     {
         return Follows::Apart;
     }
-    let shifted =
-        (row.rect.x0 - last.rect.x0).abs() > em && (row.rect.x1 - last.rect.x1).abs() > em;
-    if shifted && kind == Hint::None && is_centred(std::slice::from_ref(last), row, 0.6 * em) {
+    if kind == Hint::None && are_centred(column, last, row, em) {
         return Follows::OnNewLine;
     }
     if !is_short {
@@ -347,6 +384,15 @@ fn is_centred(group: &[Row], row: &Row, em: f32) -> bool {
     group
         .iter()
         .all(|other| (other.rect.x0 + other.rect.x1 - row.rect.x0 - row.rect.x1).abs() < 1.2 * em)
+}
+
+/// Whether two rows are set centred and of different width: each was ended on purpose.
+fn are_centred(column: &Column, last: &Row, row: &Row, em: f32) -> bool {
+    let (left, right) = (row.rect.x0 - last.rect.x0, last.rect.x1 - row.rect.x1);
+    let shift = left.abs().min(right.abs());
+    let is_symmetric = left * right > 0.0 && (left - right).abs() < 0.7 * em;
+    let is_inside = last.rect.x0.min(row.rect.x0) > column.left + 1.2 * em;
+    column.is_centred || (is_symmetric && shift > if is_inside { 0.4 * em } else { em })
 }
 
 /// Whether a row starts where the group's first row does.
@@ -428,13 +474,14 @@ fn label_of(page: &Page<'_>, column: &Column, rows: &[Row], gaps: (f32, f32)) ->
         .iter()
         .any(|text| text.chars().any(char::is_alphabetic));
     let is_brief = rows.len() <= 4 && units <= MAX_HEADING && has_letters;
-    let sentence = last.ends_with(['.', '。', ';', '；', ',', '，']) && units > 60.0;
+    let sentence = (last.ends_with(['.', '。', ';', '；', ',', '，'])
+        && (units > 60.0 || texts.iter().flat_map(|text| text.split(' ')).count() > 5))
+        || (last.ends_with([':', '：']) && units > 40.0);
     match hinted {
         Some(Label::Title | Label::SectionHeader) if is_brief && !sentence => {
             return Label::SectionHeader;
         }
         Some(Label::Caption) => return Label::Caption,
-        Some(Label::Reference) if is_reference_start(first) => return Label::Reference,
         _ => {}
     }
     if captions::starts_like_caption(first) && hinted.is_none() {
@@ -449,12 +496,45 @@ fn label_of(page: &Page<'_>, column: &Column, rows: &[Row], gaps: (f32, f32)) ->
     if is_reference_start(first) {
         return Label::Reference;
     }
+    let small = rows.iter().all(|row| row.height < 0.93 * page.em);
+    let is_low = rows
+        .iter()
+        .all(|row| row.rect.y0 > 0.6 * page.frame.extent().1);
     match hinted {
-        Some(
-            label @ (Label::Reference | Label::Footnote | Label::Code | Label::Form | Label::Stamp),
-        ) => label,
+        // The detector takes footnotes and small print for references.
+        Some(Label::Reference) if texts.iter().any(|text| names_year(text)) => Label::Reference,
+        Some(label @ (Label::Footnote | Label::Code | Label::Form | Label::Stamp)) => label,
+        _ if small && is_low && starts_like_footnote(first) => Label::Footnote,
         _ => Label::Text,
     }
+}
+
+/// `1999`, `(2015)`, `2007a`.
+fn names_year(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|word| {
+            let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+            digits == 4 && word.len() <= 5 && (word.starts_with("19") || word.starts_with("20"))
+        })
+}
+
+/// `* see`, `† see`, `3 see`, `a Some`.
+fn starts_like_footnote(text: &str) -> bool {
+    let mark = text
+        .chars()
+        .take_while(|&c| !c.is_alphabetic() || c.is_ascii_lowercase())
+        .next();
+    let word = text.split(' ').next().unwrap_or("");
+    let is_mark = |c: char| matches!(c, '*' | '∗' | '†' | '‡' | '§' | '¶') || c.is_numeric();
+    mark.is_some_and(is_mark) || (word.len() == 1 && word.chars().all(char::is_alphanumeric))
+}
+
+/// `13See`, `† Also`: what a footnote starts with, as surely as can be told.
+fn is_footnote_mark(text: &str) -> bool {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let after = text[digits..].chars().next();
+    text.starts_with(['*', '∗', '†', '‡', '§', '¶'])
+        || ((1..=2).contains(&digits) && after.is_some_and(|c| c == ' ' || c.is_alphabetic()))
 }
 
 /// A heading that no region names: larger than the text, or numbered and standing apart.
@@ -477,6 +557,6 @@ fn is_heading(
         gaps.0 > leading + 0.3 * page.em && gaps.1 > leading.max(0.0) - 0.1 * page.em;
     let is_short = rows
         .iter()
-        .all(|row| row.rect.width() < 0.75 * (column.right - column.left));
-    rows.len() == 1 && stands_apart && is_short && !ends_open && starts_like_heading(&texts[0])
+        .all(|row| row.rect.width() < 0.85 * (column.right - column.left));
+    rows.len() <= 2 && stands_apart && is_short && !ends_open && starts_like_heading(&texts[0])
 }

@@ -137,7 +137,20 @@ fn is_candidate(page: &Page<'_>, row: &Row, edge: Edge) -> bool {
             page.zones[zone].label.is_furniture() && page.zones[zone].confidence >= 0.7
         })
     });
-    holds_number || (labelled && sure) || (any_labelled && sure && pieces.len() > 1)
+    // A title is often taken for a header: what is larger than the text, or partly inside a
+    // title's region, stays in the text.
+    let may_be_title = row.height > 1.12 * page.em || touches_title(page, row);
+    if holds_number {
+        return true;
+    }
+    !may_be_title && sure && (labelled || (any_labelled && pieces.len() > 1))
+}
+
+fn touches_title(page: &Page<'_>, row: &Row) -> bool {
+    page.zones.iter().any(|zone| {
+        matches!(zone.label, Label::Title | Label::SectionHeader)
+            && zone.rect.overlap(&row.rect) > 0.5 * row.rect.area()
+    })
 }
 
 /// A row of furniture as blocks: the page number apart from what stands beside it.

@@ -21,7 +21,7 @@ pub(crate) fn level(page: &Page<'_>, drafts: &mut [Draft]) {
     let mut sizes: Vec<f32> = Vec::new();
     let mut heights: Vec<f32> = heads
         .iter()
-        .filter(|&&at| Some(at) != title && depth_of_number(page, &drafts[at]).is_none())
+        .filter(|&&at| Some(at) != title && number_of(page, &drafts[at]).is_none())
         .map(|&at| drafts[at].text_height())
         .collect();
     heights.sort_by(|a, b| b.total_cmp(a));
@@ -30,9 +30,19 @@ pub(crate) fn level(page: &Page<'_>, drafts: &mut [Draft]) {
             sizes.push(height);
         }
     }
+    let numbers: Vec<Number> = heads
+        .iter()
+        .filter_map(|&at| number_of(page, &drafts[at]))
+        .collect();
+    let has = |number: Number| numbers.contains(&number);
     for &at in heads.iter().filter(|&&at| Some(at) != title) {
-        let rank = match depth_of_number(page, &drafts[at]) {
-            Some(depth) => depth,
+        // Roman numbers stand over letters, letters over digits, where a page has them.
+        let rank = match number_of(page, &drafts[at]) {
+            Some(Number::Roman) => 1,
+            Some(Number::Letter) => 1 + u32::from(has(Number::Roman)),
+            Some(Number::Digits(depth)) => {
+                depth + u32::from(has(Number::Roman)) + u32::from(has(Number::Letter))
+            }
             None => {
                 let height = drafts[at].text_height();
                 sizes.iter().filter(|&&size| height < size / 1.18).count() as u32 + 1
@@ -56,14 +66,32 @@ fn title_of(page: &Page<'_>, drafts: &[Draft], heads: &[usize]) -> Option<usize>
         .fold(0.0, f32::max);
     let is_high = drafts[first].rect.y0 < 0.45 * page.frame.extent().1;
     let is_large = height > 1.25 * page.em && height > 1.15 * others;
-    (is_high && is_large && before <= 2 && depth_of_number(page, &drafts[first]).is_none())
+    (is_high && is_large && before <= 2 && number_of(page, &drafts[first]).is_none())
         .then_some(first)
 }
 
-/// `2` is 1 deep, `2.1` is 2 deep; `None` for a heading without a number.
-fn depth_of_number(page: &Page<'_>, draft: &Draft) -> Option<u32> {
+/// How a heading is numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Number {
+    /// `IV.`
+    Roman,
+    /// `B.`
+    Letter,
+    /// `2` is 1 deep, `2.1` is 2 deep.
+    Digits(u32),
+}
+
+fn number_of(page: &Page<'_>, draft: &Draft) -> Option<Number> {
     let text = draft.rows.first()?.text(page);
-    section_depth(&text)
+    if let Some(depth) = section_depth(&text) {
+        return Some(Number::Digits(depth));
+    }
+    let (mark, _) = text.split_once(". ")?;
+    match mark {
+        _ if !is_letter_number(mark) => None,
+        _ if mark.bytes().all(|b| b"IVX".contains(&b)) => Some(Number::Roman),
+        _ => Some(Number::Letter),
+    }
 }
 
 /// Depth of the section number that a line starts with.
@@ -94,6 +122,12 @@ pub(crate) fn starts_like_heading(text: &str) -> bool {
             .split_once([' ', '\u{3000}'])
             .is_some_and(|(_, rest)| has_capital(rest.trim()));
     }
+    let mark = text
+        .split_once(". ")
+        .filter(|(_, rest)| has_capital(rest.trim()));
+    if mark.is_some_and(|(mark, _)| is_letter_number(mark)) {
+        return true;
+    }
     let chapter = |c: char| matches!(c, '章' | '节' | '節' | '篇' | '编');
     let ideographic = |c: char| "一二三四五六七八九十百零〇".contains(c) || c.is_ascii_digit();
     if let Some(rest) = text.strip_prefix('第') {
@@ -110,6 +144,12 @@ pub(crate) fn starts_like_heading(text: &str) -> bool {
         .take_while(|&c| "一二三四五六七八九十".contains(c))
         .count();
     n > 0 && n <= 3 && text.chars().nth(n) == Some('、')
+}
+
+/// `IV`, `B`.
+fn is_letter_number(mark: &str) -> bool {
+    let roman = !mark.is_empty() && mark.len() <= 4 && mark.bytes().all(|b| b"IVX".contains(&b));
+    roman || (mark.len() == 1 && mark.bytes().all(|b| b.is_ascii_uppercase()))
 }
 
 #[cfg(test)]
@@ -133,5 +173,7 @@ mod tests {
         assert!(starts_like_heading("1.2 安装"));
         assert!(!starts_like_heading("第三次试验"));
         assert!(!starts_like_heading("一些文字"));
+        assert!(starts_like_heading("IV. Results"));
+        assert!(!starts_like_heading("Mr. Smith"));
     }
 }

@@ -69,7 +69,7 @@ fn append(page: &Page<'_>, out: &mut String, next: &str) {
             Hyphen::Real => {}
             Hyphen::Suspended => out.push(' '),
         }
-    } else if needs_space(page, last, first) {
+    } else if needs_space(page, last, first) && !is_cut_address(out, next) {
         out.push(' ');
     }
     out.push_str(next);
@@ -84,6 +84,18 @@ fn needs_space(page: &Page<'_>, last: char, first: char) -> bool {
             page.spaces_scripts && !is_full_width_mark(last) && !is_full_width_mark(first)
         }
     }
+}
+
+/// Whether a web address was cut at the row's end: after its slashes or a mark inside it.
+fn is_cut_address(text: &str, next: &str) -> bool {
+    let word = text.rsplit(' ').next().unwrap_or("");
+    let is_address = word.contains("://")
+        || word.starts_with("www.")
+        || word.ends_with("https:")
+        || word.ends_with("http:");
+    let goes_on =
+        next.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '/');
+    is_address && goes_on && word.ends_with(['/', '.', '_', '?', '&', '=', ':', '%', '#'])
 }
 
 fn is_full_width_mark(c: char) -> bool {

@@ -29,6 +29,7 @@
 //! for Markdown (`#`, `>`, a bullet, a number with a dot, a fence, a rule, an HTML tag, a link
 //! definition); inside a line nothing is escaped.
 
+mod bands;
 mod captions;
 mod chars;
 mod code;

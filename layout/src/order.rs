@@ -13,6 +13,7 @@ use crate::draft::Page;
 use crate::furniture::Furniture;
 use crate::geometry::median;
 use crate::rows::{Row, rows};
+use crate::tables::is_banded;
 
 /// Nothing on a page nests deeper; bounds the recursion on hostile input.
 const MAX_DEPTH: usize = 24;
@@ -290,6 +291,10 @@ impl Cutter<'_, '_> {
         if left.is_prose() && right.is_prose() || left.is_list_like(&right) {
             return true;
         }
+        let high = left.bottom.max(right.bottom) < 0.5 * self.page.frame.extent().1;
+        if high && left.is_stacks && right.is_stacks {
+            return true;
+        }
         let (few, many) = if left.rows.len() <= right.rows.len() {
             (&left, &right)
         } else {
@@ -298,10 +303,24 @@ impl Cutter<'_, '_> {
         if few.rows.len() + few.n_solid < 2 || many.rows.len() < 2 {
             return false;
         }
+        if left.length.min(right.length) < 4.0 {
+            return false;
+        }
         if left.in_own_text && right.in_own_text {
             return true;
         }
-        aligned(few, many) < 0.7
+        if aligned(few, many) >= 0.7 {
+            return false;
+        }
+        let items = |side: &Side| -> Vec<usize> { side.items().collect() };
+        let all = [items(few), items(many)].concat();
+        if !is_banded(self.page, &all) {
+            return true;
+        }
+        // Cells of several lines; unless the sides are tables of their own, far apart.
+        let gap = right.x0 - left.x1;
+        let nested = is_banded(self.page, &items(few)) || is_banded(self.page, &items(many));
+        gap > 2.0 * self.page.em && nested
     }
 
     fn side(&self, atoms: &[Atom], side: &[usize]) -> Side {
@@ -371,12 +390,17 @@ impl Cutter<'_, '_> {
 struct Side {
     rows: Vec<Row>,
     n_solid: usize,
-    /// Width that most rows stay within, pixels.
+    /// Width that its rows stay within, pixels.
     width: f32,
+    x0: f32,
+    x1: f32,
     /// Median width of a row's text, gaps left out, as a share of that.
     fill: f32,
     /// Median length of a row, characters.
     length: f32,
+    bottom: f32,
+    /// Short centred lines over each other: names and addresses under a title.
+    is_stacks: bool,
     /// Mostly letters.
     is_wordy: bool,
     /// Most lines lie in text regions of several rows: the detector saw a column here.
@@ -416,11 +440,22 @@ impl Side {
             rows,
             n_solid,
             width,
+            x0,
+            x1,
             fill,
             length,
+            bottom: items
+                .iter()
+                .map(|&item| page.items[item].rect.y1)
+                .fold(0.0, f32::max),
+            is_stacks: letters * 10 > chars * 8 && are_centred_stacks(page, items),
             is_wordy: letters * 10 > chars * 7,
             in_own_text: n_own * 10 > items.len() * 6,
         }
+    }
+
+    fn items(&self) -> impl Iterator<Item = usize> + '_ {
+        self.rows.iter().flat_map(|row| row.items.iter().copied())
     }
 
     /// Rows that fill their column: running text.
@@ -438,6 +473,33 @@ impl Side {
             && self.is_wordy
             && other.is_wordy
     }
+}
+
+/// Whether items stand in stacks of two to seven centred lines, one stack or several side by
+/// side.
+fn are_centred_stacks(page: &Page<'_>, items: &[usize]) -> bool {
+    let mut sorted: Vec<&Rect> = items.iter().map(|&item| &page.items[item].rect).collect();
+    sorted.sort_by(|a, b| a.x0.total_cmp(&b.x0));
+    let mut stacks: Vec<(f32, Vec<&Rect>)> = Vec::new();
+    for rect in sorted {
+        match stacks.last_mut() {
+            Some((end, stack)) if rect.x0 < *end => {
+                *end = end.max(rect.x1);
+                stack.push(rect);
+            }
+            _ => stacks.push((rect.x1, vec![rect])),
+        }
+    }
+    stacks.iter().all(|(_, stack)| {
+        let spread = |of: &dyn Fn(&Rect) -> f32| {
+            let values: Vec<f32> = stack.iter().map(|rect| of(rect)).collect();
+            values.iter().fold(f32::MIN, |a, &b| a.max(b))
+                - values.iter().fold(f32::MAX, |a, &b| a.min(b))
+        };
+        (2..=7).contains(&stack.len())
+            && spread(&centre_x) < 0.7 * page.em
+            && spread(&Rect::width) > 1.5 * page.em
+    })
 }
 
 /// Share of the rows of the shorter side that have a row of the other beside them.

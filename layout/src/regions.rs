@@ -3,6 +3,8 @@
 use quire_core::{Label, Rect};
 
 use crate::draft::{Item, Page, Zone};
+use crate::rows::rows;
+use crate::tables;
 
 /// Share of a line's area that must lie inside a region.
 const MIN_COVER: f32 = 0.5;
@@ -36,14 +38,19 @@ fn drop_doubles(zones: &mut Vec<Zone>) {
     zones.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
     let mut kept: Vec<Zone> = Vec::new();
     for zone in zones.drain(..) {
-        let doubled = kept.iter().any(|other| {
+        let double = kept.iter_mut().find(|other| {
             let overlap = zone.rect.overlap(&other.rect);
             let smaller = zone.rect.area().min(other.rect.area());
             let union = zone.rect.area() + other.rect.area() - overlap;
             overlap > 0.8 * union || (zone.label == other.label && overlap > 0.85 * smaller)
         });
-        if !doubled {
-            kept.push(zone);
+        match double {
+            // In doubt it is a title, so that nothing leaves the text that belongs there.
+            Some(other) if other.label.is_furniture() && !zone.label.is_furniture() => {
+                *other = zone
+            }
+            Some(_) => {}
+            None => kept.push(zone),
         }
     }
     *zones = kept;
@@ -94,9 +101,19 @@ fn is_plausible(page: &Page<'_>, zone: usize) -> bool {
                 })
                 .count();
             let covered: f32 = inside.iter().map(|item| item.rect.area()).sum();
-            long < PROSE_ROWS && covered < 0.45 * rect.area()
+            let texts = inside
+                .iter()
+                .filter(|item| crate::chars::width_units(&item.text) > 30.0)
+                .count();
+            long < PROSE_ROWS && texts < 2 * PROSE_ROWS && covered < 0.45 * rect.area()
         }
-        Label::Table | Label::Formula => !inside.is_empty(),
+        Label::Table => {
+            let items: Vec<usize> = (0..page.items.len())
+                .filter(|&item| page.items[item].zone == Some(zone))
+                .collect();
+            tables::is_tabular(page, &rows(page, &items))
+        }
+        Label::Formula => !inside.is_empty(),
         _ => true,
     }
 }

@@ -4,15 +4,20 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use quire_core::Rect;
+
+use crate::bands::{self, Band};
 use crate::draft::Page;
-use crate::geometry::median;
-use crate::join::row_text;
-use crate::rows::Row;
+use crate::join::{join, row_text};
+use crate::lists::marker;
+use crate::rows::{Row, rows};
+
+/// A table has no more columns than this.
+const MAX_COLUMNS: usize = 40;
 
 /// A table's cells.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Grid {
-    pub(crate) n_columns: usize,
     pub(crate) rows: Vec<Vec<Cell>>,
 }
 
@@ -73,35 +78,93 @@ impl Grid {
 /// The grid of some rows; one column of text where none shows.
 pub(crate) fn grid(page: &Page<'_>, rows: &[Row]) -> Grid {
     let columns = columns(page, rows);
-    if !is_plain(page, rows, &columns) {
-        return text_rows(page, rows);
+    if let Some(bands) = bands(page, rows, &columns) {
+        let cells = bands
+            .iter()
+            .map(|band| cells_of(page, &band.items, &columns));
+        return Grid {
+            rows: cells.collect(),
+        };
     }
-    let n_columns = columns.len();
-    let mut cells: Vec<Vec<Cell>> = Vec::new();
-    for (at, row) in rows.iter().enumerate() {
-        let next = cells_of(page, row, &columns);
-        match cells.last_mut() {
-            Some(last) if at > 0 && continues(rows, at, &next, last) => append(page, last, next),
-            _ => cells.push(next),
-        }
+    if !is_plain(page, rows, &columns) {
+        let rows = rows.iter().map(|row| {
+            vec![Cell {
+                text: row_text(page, row),
+                span: 1,
+            }]
+        });
+        return Grid {
+            rows: rows.collect(),
+        };
     }
     Grid {
-        n_columns,
-        rows: cells,
+        rows: rows
+            .iter()
+            .map(|row| cells_of(page, &row.items, &columns))
+            .collect(),
     }
 }
 
-fn text_rows(page: &Page<'_>, rows: &[Row]) -> Grid {
-    let rows = rows.iter().map(|row| {
-        vec![Cell {
-            text: row_text(page, row),
-            span: 1,
-        }]
-    });
-    Grid {
-        n_columns: 1,
-        rows: rows.collect(),
+/// Table rows whose cells may hold several lines; `None` where they do not fit.
+fn bands(page: &Page<'_>, rows: &[Row], columns: &[(f32, f32)]) -> Option<Vec<Band>> {
+    if columns.len() < 2 || columns.len() > MAX_COLUMNS {
+        return None;
     }
+    bands::cut(page, rows, &|item| {
+        let rect = &page.items[item].rect;
+        match overlapped(columns, (rect.x0, rect.x1)).as_slice() {
+            [] => Some(nearest_column(columns, (rect.x0 + rect.x1) / 2.0)),
+            [only] => Some(*only),
+            _ => None,
+        }
+    })
+}
+
+/// Whether items make a table of cells with several lines: not columns of text.
+pub(crate) fn is_banded(page: &Page<'_>, items: &[usize]) -> bool {
+    let rows = rows(page, items);
+    bands(page, &rows, &columns(page, &rows)).is_some()
+}
+
+/// Whether rows that a region calls a table are one: a grid, or rows of figures whose cells
+/// were read as one line. Listings, contents and boxed text are often called tables.
+pub(crate) fn is_tabular(page: &Page<'_>, rows: &[Row]) -> bool {
+    let leaders = rows
+        .iter()
+        .filter(|row| has_leaders(&row.text(page)))
+        .count();
+    if rows.is_empty() || leaders * 4 > rows.len() {
+        return false;
+    }
+    let columns = columns(page, rows);
+    if is_plain(page, rows, &columns) || bands(page, rows, &columns).is_some() {
+        return true;
+    }
+    let is_figure = |word: &str| {
+        word.chars().any(|c| c.is_ascii_digit())
+            && word
+                .chars()
+                .all(|c| c.is_ascii_digit() || ".,%£$€¥+-±/()".contains(c))
+    };
+    let of_figures = rows
+        .iter()
+        .filter(|row| {
+            row.text(page)
+                .split(' ')
+                .filter(|word| is_figure(word))
+                .count()
+                >= 2
+        })
+        .count();
+    of_figures * 2 >= rows.len()
+}
+
+/// Dots that lead from a heading to its page number.
+pub(crate) fn has_leaders(text: &str) -> bool {
+    text.contains(". . . .")
+        || text.contains(".....")
+        || text.contains("·····")
+        || text.contains("……")
 }
 
 /// Left and right edges of columns: pieces that stand over each other are one column, wider
@@ -179,7 +242,7 @@ fn overlapped(columns: &[(f32, f32)], span: (f32, f32)) -> Vec<usize> {
 /// Whether the rows show a grid: two columns or more, most rows with two cells or more, and few
 /// pieces that reach over several columns.
 fn is_plain(page: &Page<'_>, rows: &[Row], columns: &[(f32, f32)]) -> bool {
-    if columns.len() < 2 || columns.len() > 40 || rows.len() < 2 {
+    if columns.len() < 2 || columns.len() > MAX_COLUMNS || rows.len() < 2 {
         return false;
     }
     let full = rows.iter().filter(|row| row.items.len() >= 2).count();
@@ -195,40 +258,52 @@ fn is_plain(page: &Page<'_>, rows: &[Row], columns: &[(f32, f32)]) -> bool {
     full * 2 >= rows.len() && full >= 2 && bridging * 4 <= pieces
 }
 
-/// A row's pieces in their columns, with empty cells between.
-fn cells_of(page: &Page<'_>, row: &Row, columns: &[(f32, f32)]) -> Vec<Cell> {
-    let mut cells: Vec<Cell> = Vec::new();
-    let mut used = 0;
-    for &item in &row.items {
+/// A table row's pieces in their columns, with empty cells between. A cell's lines are joined.
+fn cells_of(page: &Page<'_>, items: &[usize], columns: &[(f32, f32)]) -> Vec<Cell> {
+    // Which columns each piece stands in; pieces of one cell stay together, top to bottom.
+    let mut placed: Vec<(usize, usize, Vec<usize>)> = Vec::new();
+    let mut sorted = items.to_vec();
+    sorted.sort_by(|&a, &b| page.items[a].rect.x0.total_cmp(&page.items[b].rect.x0));
+    for item in sorted {
         let rect = &page.items[item].rect;
         let over = overlapped(columns, (rect.x0, rect.x1));
-        let (first, last) = match (over.first(), over.last()) {
-            (Some(&first), Some(&last)) => (first, last),
-            _ => {
-                let nearest = nearest_column(columns, (rect.x0 + rect.x1) / 2.0);
-                (nearest, nearest)
+        let nearest = nearest_column(columns, (rect.x0 + rect.x1) / 2.0);
+        let first = over.first().copied().unwrap_or(nearest);
+        let last = over.last().copied().unwrap_or(nearest);
+        match placed
+            .iter_mut()
+            .find(|(from, to, _)| first <= *to && last >= *from)
+        {
+            Some((from, to, pieces)) => {
+                (*from, *to) = ((*from).min(first), (*to).max(last));
+                pieces.push(item);
             }
-        };
-        if used > first {
-            // The column is taken by the piece before: one cell holds both.
-            let extra = (last + 1).saturating_sub(used);
+            None => placed.push((first, last, vec![item])),
+        }
+    }
+    placed.sort_by_key(|&(from, to, _)| (from, to));
+    let mut cells: Vec<Cell> = Vec::new();
+    let mut used = 0;
+    for (from, to, pieces) in placed {
+        let text = join(page, &rows(page, &pieces));
+        // A piece added to a cell may have made it reach over the one before.
+        if from < used {
             if let Some(cell) = cells.last_mut() {
-                cell.text.push(' ');
-                cell.text.push_str(&page.items[item].text);
-                cell.span += extra;
+                cell.text = format!("{} {text}", cell.text);
+                cell.span += (to + 1).saturating_sub(used);
             }
-            used += extra;
+            used = used.max(to + 1);
             continue;
         }
-        cells.extend((used..first).map(|_| Cell {
+        cells.extend((used..from).map(|_| Cell {
             text: String::new(),
             span: 1,
         }));
         cells.push(Cell {
-            text: page.items[item].text.clone(),
-            span: last + 1 - first,
+            text,
+            span: to + 1 - from,
         });
-        used = last + 1;
+        used = to + 1;
     }
     cells.extend((used..columns.len()).map(|_| Cell {
         text: String::new(),
@@ -244,71 +319,106 @@ fn nearest_column(columns: &[(f32, f32)], x: f32) -> usize {
         .unwrap_or(0)
 }
 
-/// Whether a row without a first cell is the second line of the row above: set closer to it
-/// than rows of this table are to each other.
-fn continues(rows: &[Row], at: usize, next: &[Cell], last: &[Cell]) -> bool {
-    let is_plain = |cells: &[Cell]| cells.iter().all(|cell| cell.span == 1);
-    if next.first().is_none_or(|cell| !cell.text.is_empty()) || !is_plain(next) || !is_plain(last) {
-        return false;
-    }
-    let fits = next
-        .iter()
-        .zip(last)
-        .all(|(new, old)| new.text.is_empty() || !old.text.is_empty());
-    let pitch = rows[at].centre_y() - rows[at - 1].centre_y();
-    let usual = median(
-        rows.windows(2)
-            .map(|pair| pair[1].centre_y() - pair[0].centre_y()),
-    );
-    fits && usual.is_some_and(|usual| pitch < 0.85 * usual || pitch < 1.25 * rows[at].height)
-}
-
-fn append(_page: &Page<'_>, last: &mut [Cell], next: Vec<Cell>) {
-    for (cell, more) in last.iter_mut().zip(next) {
-        if more.text.is_empty() {
-            continue;
-        }
-        let tight = |c: Option<char>| c.is_some_and(crate::chars::is_spaceless);
-        if !(tight(cell.text.chars().next_back()) && tight(more.text.chars().next())) {
-            cell.text.push(' ');
-        }
-        cell.text.push_str(&more.text);
-    }
-}
-
 /// Runs of rows that are a table although no region says so: three rows or more with cells at
-/// shared gaps (two are enough for three columns).
+/// a shared gap.
 pub(crate) fn find(page: &Page<'_>, rows: &[Row]) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
+    let mut found: Vec<Range<usize>> = Vec::new();
     let mut at = 0;
     while at < rows.len() {
-        let end = run_from(page, rows, at);
-        let n = end - at;
-        if n >= 3 || (n == 2 && rows[at..end].iter().all(|row| row.items.len() >= 3)) {
-            found.push(at..end);
-            at = end;
-        } else {
-            at += 1;
+        let floor = found.last().map_or(0, |range| range.end);
+        match table_from(page, rows, floor, at) {
+            Some(range) => {
+                at = range.end;
+                found.push(range);
+            }
+            None => at += 1,
         }
     }
     found
 }
 
-/// End of the stretch of rows from `at` on that keep a common gap.
-fn run_from(page: &Page<'_>, rows: &[Row], at: usize) -> usize {
-    let min = 0.8 * page.em;
-    let inner = |row: &Row| -> Vec<(f32, f32)> {
-        row.items
-            .windows(2)
-            .map(|pair| (page.items[pair[0]].rect.x1, page.items[pair[1]].rect.x0))
-            .filter(|gap| gap.1 - gap.0 >= min)
-            .collect()
+/// The table around a row with cells side by side, not starting before `floor`.
+fn table_from(page: &Page<'_>, rows: &[Row], floor: usize, at: usize) -> Option<Range<usize>> {
+    let straight = at..run_from(page, rows, at, true);
+    let end = run_from(page, rows, at, false);
+    if end > straight.end || (end > at && is_lone_above(rows, floor, at)) {
+        // A first cell of several lines starts above the cell beside it.
+        let start = (floor.max(at.saturating_sub(4))..at).find(|&start| {
+            rows[start..at].iter().all(|row| row.items.len() == 1)
+                && rows[start..=at]
+                    .windows(2)
+                    .all(|pair| pair[1].rect.y0 - pair[0].rect.y1 < 0.7 * page.em)
+        });
+        let found = [start, Some(at)].into_iter().flatten().find_map(|start| {
+            let run = &rows[start..end];
+            let bands = bands(page, run, &columns(page, run))?;
+            let range = trimmed(rows, start..end, &bands)?;
+            is_table(page, &rows[range.clone()]).then_some(range)
+        });
+        if found.is_some() {
+            return found;
+        }
+    }
+    is_table(page, &rows[straight.clone()]).then_some(straight)
+}
+
+fn is_table(page: &Page<'_>, run: &[Row]) -> bool {
+    run.len() >= 3 && !is_list(page, run) && !is_contents(page, run)
+}
+
+fn is_lone_above(rows: &[Row], floor: usize, at: usize) -> bool {
+    at > floor && rows[at - 1].items.len() == 1
+}
+
+/// The range without the rows at its ends that fit no table row.
+fn trimmed(rows: &[Row], range: Range<usize>, bands: &[Band]) -> Option<Range<usize>> {
+    let in_fitting = |row: &Row| {
+        bands
+            .iter()
+            .any(|band| band.fits && row.items.iter().any(|item| band.items.contains(item)))
     };
-    let mut gaps = inner(&rows[at]);
+    let first = range.clone().find(|&at| in_fitting(&rows[at]))?;
+    let last = range.rev().find(|&at| in_fitting(&rows[at]))?;
+    Some(first..last + 1)
+}
+
+/// Whether the first cells are only the marks of list items.
+fn is_list(page: &Page<'_>, rows: &[Row]) -> bool {
+    rows.iter().all(|row| {
+        row.items.len() == 2
+            && row.items.first().is_some_and(|&item| {
+                let text = &page.items[item].text;
+                text.chars().count() <= 5 && marker(&format!("{text} x")).is_some()
+            })
+    })
+}
+
+/// Whether the rows lead to page numbers by dots.
+fn is_contents(page: &Page<'_>, rows: &[Row]) -> bool {
+    rows.iter()
+        .filter(|row| has_leaders(&row.text(page)))
+        .count()
+        * 4
+        > rows.len()
+}
+
+/// End of the stretch of rows from `at` on that leave a common gap free. A straight stretch has
+/// pieces on both sides in every row.
+fn run_from(page: &Page<'_>, rows: &[Row], at: usize, is_straight: bool) -> usize {
+    let mut gaps = inner_gaps(page, &rows[at], 0.9 * page.em);
     let mut end = at + 1;
     while end < rows.len() && !gaps.is_empty() {
         let apart = rows[end].rect.y0 - rows[end - 1].rect.y1;
-        let here = inner(&rows[end]);
+        let here = if is_straight || rows[end].items.len() > 1 {
+            inner_gaps(page, &rows[end], 0.9 * page.em)
+        } else {
+            // A lone piece in line with a column leaves both of its sides free.
+            let rect = &rows[end].rect;
+            if !is_in_line(page, &rows[at..end], rect) {
+                break;
+            }
+            vec![(f32::MIN, rect.x0), (rect.x1, f32::MAX)]
+        };
         let shared: Vec<(f32, f32)> = gaps
             .iter()
             .flat_map(|a| here.iter().map(move |b| (a.0.max(b.0), a.1.min(b.1))))
@@ -321,4 +431,26 @@ fn run_from(page: &Page<'_>, rows: &[Row], at: usize) -> usize {
         end += 1;
     }
     if gaps.is_empty() { at } else { end }
+}
+
+/// Whether a box starts, ends or is centred where a piece of some rows does.
+fn is_in_line(page: &Page<'_>, rows: &[Row], rect: &Rect) -> bool {
+    let near = |a: f32, b: f32| (a - b).abs() < 0.5 * page.em;
+    rows.iter()
+        .flat_map(|row| &row.items)
+        .map(|&item| &page.items[item].rect)
+        .any(|other| {
+            near(rect.x0, other.x0)
+                || near(rect.x1, other.x1)
+                || near((rect.x0 + rect.x1) / 2.0, (other.x0 + other.x1) / 2.0)
+        })
+}
+
+/// What a row leaves free between its pieces.
+fn inner_gaps(page: &Page<'_>, row: &Row, min: f32) -> Vec<(f32, f32)> {
+    row.items
+        .windows(2)
+        .map(|pair| (page.items[pair[0]].rect.x1, page.items[pair[1]].rect.x0))
+        .filter(|gap| gap.1 - gap.0 >= min)
+        .collect()
 }
