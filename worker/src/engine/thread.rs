@@ -1,0 +1,98 @@
+//! The thread that owns one engine. A panic costs the pages the engine held and nothing else.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crossbeam_channel::{Receiver, TryRecvError};
+use quire_core::{
+    AnswerSink, Engine, PageAnswer, PageRequest, PageSource, Stage, Trouble, TroubleCode, TryNext,
+};
+
+use super::Shared;
+
+/// Tickets that the engine took and has not answered.
+#[derive(Default)]
+struct Held(Mutex<HashSet<u64>>);
+
+impl Held {
+    fn tickets(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+struct Source<'a> {
+    pages: &'a Receiver<PageRequest>,
+    held: &'a Held,
+}
+
+impl PageSource for Source<'_> {
+    fn next(&mut self) -> Option<PageRequest> {
+        let page = self.pages.recv().ok()?;
+        self.held.tickets().insert(page.ticket);
+        Some(page)
+    }
+
+    fn try_next(&mut self) -> TryNext {
+        match self.pages.try_recv() {
+            Ok(page) => {
+                self.held.tickets().insert(page.ticket);
+                TryNext::Page(page)
+            }
+            Err(TryRecvError::Empty) => TryNext::Empty,
+            Err(TryRecvError::Disconnected) => TryNext::Closed,
+        }
+    }
+}
+
+struct Sink<'a> {
+    shared: &'a Shared,
+    held: &'a Held,
+}
+
+impl AnswerSink for Sink<'_> {
+    fn answer(&mut self, answer: PageAnswer) {
+        self.held.tickets().remove(&answer.ticket);
+        self.shared.settle(answer.ticket, Ok(answer.result));
+    }
+}
+
+/// Serves pages until the pool is dropped or the engine gives up.
+pub(super) fn run(mut engine: Box<dyn Engine>, shared: &Arc<Shared>, pages: Receiver<PageRequest>) {
+    loop {
+        let held = Held::default();
+        let served = catch_unwind(AssertUnwindSafe(|| {
+            let mut source = Source {
+                pages: &pages,
+                held: &held,
+            };
+            engine.serve(
+                &mut source,
+                &mut Sink {
+                    shared,
+                    held: &held,
+                },
+            )
+        }));
+        let left: Vec<u64> = held.tickets().drain().collect();
+        match served {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "an engine cannot go on");
+                for ticket in left {
+                    shared.settle(ticket, Err(error.to_string()));
+                }
+                return;
+            }
+            Err(_) => {
+                for ticket in left {
+                    let trouble =
+                        Trouble::new(Stage::Recognize, TroubleCode::Crash, "the engine panicked");
+                    shared.settle(ticket, Ok(Err(trouble)));
+                }
+            }
+        }
+    }
+}
