@@ -4,7 +4,7 @@
 //! through a channel that holds one, so that a slow reader stops a fast container. Dropping the
 //! receiver stops the thread at its next document.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -127,8 +127,10 @@ pub(crate) struct Sink {
     missing: Option<HashSet<Option<String>>>,
     /// Members that hold wanted members of their own.
     holders: HashSet<String>,
-    /// Why the rest of the container cannot be read: the reason for what stays missing.
-    failed: Option<Trouble>,
+    /// Why containers could not be read to their end: the reason for what stays missing.
+    failed: HashMap<Option<String>, Trouble>,
+    /// The entry itself has its document; a second one would have the same identifier.
+    sent_entry: bool,
 }
 
 impl Sink {
@@ -146,7 +148,8 @@ impl Sink {
             sender,
             missing,
             holders,
-            failed: None,
+            failed: HashMap::new(),
+            sent_entry: false,
         }
     }
 
@@ -168,6 +171,9 @@ impl Sink {
         {
             return Ok(());
         }
+        if document.member.is_none() && std::mem::replace(&mut self.sent_entry, true) {
+            return Ok(());
+        }
         self.sender.blocking_send(document).map_err(|_| Stop)?;
         match &self.missing {
             Some(missing) if missing.is_empty() => Err(Stop),
@@ -182,7 +188,12 @@ impl Sink {
         media_type: &str,
         trouble: Trouble,
     ) -> Result<(), Stop> {
-        self.failed = Some(trouble.clone());
+        if member
+            .as_ref()
+            .is_none_or(|member| self.holders.contains(member))
+        {
+            self.failed.insert(member.clone(), trouble.clone());
+        }
         self.send(FoundDocument {
             member: member.clone(),
             media_type: media_type.to_owned(),
@@ -200,9 +211,14 @@ impl Sink {
             let message = "the entry holds no such member";
             Trouble::new(Stage::Unpack, TroubleCode::NotFound, message)
         };
-        let trouble = self.failed.clone().unwrap_or_else(gone);
         for member in missing {
-            if self.fail(&member, UNKNOWN, trouble.clone()).is_err() {
+            let holder = member
+                .as_deref()
+                .and_then(|member| member.split_once(Place::NESTED));
+            let holder = holder.map(|(holder, _)| holder.to_owned());
+            let reason = self.failed.get(&holder).or(self.failed.get(&None));
+            let trouble = reason.cloned().unwrap_or_else(gone);
+            if self.fail(&member, UNKNOWN, trouble).is_err() {
                 return;
             }
         }

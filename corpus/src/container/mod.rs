@@ -95,7 +95,12 @@ pub(crate) fn open_object(
 fn is_container(media: &str) -> bool {
     matches!(
         media,
-        "application/gzip" | "application/zstd" | "application/x-tar"
+        "application/gzip"
+            | "application/zstd"
+            | "application/x-tar"
+            | "application/warc"
+            | "application/zip"
+            | "application/vnd.apache.parquet"
     )
 }
 

@@ -33,11 +33,13 @@ impl Budget {
 
     /// Takes note of unpacked bytes; an error once they are beyond all measure.
     pub(crate) fn spend(&self, bytes: u64) -> Result<(), Trouble> {
-        let used = self
-            .used
-            .fetch_add(bytes, Ordering::Relaxed)
-            .saturating_add(bytes);
-        if used <= self.allowed {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.check()
+    }
+
+    /// An error if the budget is spent: the rest of a container is not read then.
+    pub(crate) fn check(&self) -> Result<(), Trouble> {
+        if self.used.load(Ordering::Relaxed) <= self.allowed {
             return Ok(());
         }
         let message = format!("the entry unpacks to more than {} bytes", self.allowed);

@@ -196,6 +196,9 @@ impl Table {
             if names.count >= session.limits.members {
                 return Ok(Ok(()));
             }
+            if let Err(trouble) = session.budget.check() {
+                return Ok(Err(trouble));
+            }
             if cell.value.is_none() && !cell.is_elsewhere {
                 continue;
             }

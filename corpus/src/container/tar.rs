@@ -182,6 +182,7 @@ impl Tar {
         Self {
             source,
             names: Names::default(),
+            whole: 0,
             next: Extensions::default(),
         }
     }

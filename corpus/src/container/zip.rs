@@ -59,6 +59,9 @@ pub(crate) fn read(session: &mut Session<'_>, object: &Object, place: &Place) ->
             let trouble = too_large(names.count + 1, session.limits.members);
             return session.sink.fail(&place.member, MEDIA, trouble);
         }
+        if let Err(trouble) = session.budget.check() {
+            return session.sink.fail(&place.member, MEDIA, trouble);
+        }
         if is_furniture(&record.name) {
             continue;
         }
