@@ -5,8 +5,8 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 
 use crate::nn::{
-    Activation, Convolution, ConvolutionConfig, Depthwise, DepthwiseConfig, FeatureMap, Squeeze,
-    SqueezeConfig,
+    Activation, Convolution, ConvolutionConfig, Depthwise, DepthwiseConfig, FeatureMap, HostMap,
+    Squeeze, SqueezeConfig,
 };
 use crate::weights::{Weights, WeightsError};
 
@@ -108,14 +108,17 @@ impl AngleClassifier {
     /// # Panics
     /// When the shape is another one.
     pub fn forward(&self, lines: Tensor<4>) -> Tensor<2> {
-        let [batch, channels, height, width] = lines.dims();
+        let [_, channels, height, width] = lines.dims();
         assert!(
             [channels, height, width] == [3, 48, 192],
             "the angle classifier wants [n, 3, 48, 192], not {:?}",
             lines.dims(),
         );
-        let logits = self.walk(&lines);
-        softmax(logits.reshape([batch, 2]), 1)
+        let logits = match HostMap::take(&lines) {
+            Some(lines) => self.walk(&lines).into_rows(),
+            None => self.walk(&lines).into_rows(),
+        };
+        softmax(logits, 1)
     }
 
     fn walk<M: FeatureMap>(&self, lines: &M) -> M {

@@ -5,7 +5,8 @@ use burn::tensor::{Device, Tensor};
 
 use crate::nn::{
     Activation, Backbone, BackboneConfig, Convolution, ConvolutionConfig, Depthwise,
-    DepthwiseConfig, FeatureMap, Squeeze, SqueezeConfig, StageConfig, Transposed, TransposedConfig,
+    DepthwiseConfig, FeatureMap, HostMap, Squeeze, SqueezeConfig, StageConfig, Transposed,
+    TransposedConfig,
 };
 use crate::weights::{Weights, WeightsError};
 
@@ -87,7 +88,12 @@ impl TextDetector {
             "the text detector wants [n, 3, h, w] with h and w multiples of 32, not {:?}",
             images.dims(),
         );
-        self.walk(&images)
+        let [batch, _, height, width] = images.dims();
+        let rows = match HostMap::take(&images) {
+            Some(images) => self.walk(&images).into_rows(),
+            None => self.walk(&images).into_rows(),
+        };
+        rows.reshape([batch, 1, height, width])
     }
 
     fn walk<M: FeatureMap>(&self, images: &M) -> M {

@@ -5,7 +5,7 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, s};
 
 use crate::nn::{
-    Activation, Convolution, ConvolutionConfig, FeatureMap, Separable, SeparableConfig,
+    Activation, Convolution, ConvolutionConfig, FeatureMap, HostMap, Separable, SeparableConfig,
 };
 use crate::weights::{Weights, WeightsError};
 
@@ -92,11 +92,25 @@ impl LayoutDetector {
             "the layout detector wants [1, 3, {height}, {width}], not {:?}",
             image.dims(),
         );
-        let mut predictions = self.walk(&image).into_iter().zip(STRIDES);
-        std::array::from_fn(|_| match predictions.next() {
-            Some((prediction, stride)) => level(prediction, stride),
+        let predictions = match HostMap::take(&image) {
+            Some(image) => self.predict(&image),
+            None => self.predict(&image),
+        };
+        let mut levels = predictions.into_iter().zip(STRIDES);
+        std::array::from_fn(|_| match levels.next() {
+            Some((prediction, stride)) => LayoutLevel {
+                scores: sigmoid(prediction.clone().slice(s![.., ..N_CLASSES])),
+                boxes: prediction.slice(s![.., N_CLASSES..]),
+                stride,
+            },
             None => unreachable!("there are as many heads as strides"),
         })
+    }
+
+    /// # Shapes
+    /// - output: `[places, classes + 4 * bins]` of each level
+    fn predict<M: FeatureMap>(&self, image: &M) -> Vec<Tensor<2>> {
+        self.walk(image).into_iter().map(M::into_rows).collect()
     }
 
     fn walk<M: FeatureMap>(&self, image: &M) -> Vec<M> {
@@ -106,19 +120,6 @@ impl LayoutDetector {
             .zip(levels)
             .map(|(head, map)| head.walk(map))
             .collect()
-    }
-}
-
-/// Takes a prediction of `[1, classes + 4 * bins, h, w]` apart.
-fn level(prediction: Tensor<4>, stride: usize) -> LayoutLevel {
-    let [_, channels, height, width] = prediction.dims();
-    let places = prediction
-        .reshape([channels, height * width])
-        .swap_dims(0, 1);
-    LayoutLevel {
-        scores: sigmoid(places.clone().slice(s![.., ..N_CLASSES])),
-        boxes: places.slice(s![.., N_CLASSES..]),
-        stride,
     }
 }
 

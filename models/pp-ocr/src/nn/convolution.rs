@@ -1,9 +1,12 @@
 //! Convolutions with their bias and activation: dense, depthwise, transposed.
 
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::Activation;
+use super::host::{DepthwiseKernel, PackedMatrix, is_host};
 use crate::weights::{Weights, WeightsError};
 
 /// Configuration of a [`Convolution`].
@@ -65,13 +68,28 @@ impl ConvolutionConfig {
             true => Some(weights.take(&format!("{name}.bias"), &[self.channels_out])?),
             false => None,
         };
+        let bias_at = |output: usize| bias.as_ref().map_or(0.0, |bias| bias[output]);
+        let packed = is_host(weights.device()).then(|| Arc::new(self.pack(&kernel, bias_at)));
         Ok(Convolution {
             weight: weights.parameter(&kernel, shape),
             bias: bias
                 .as_ref()
                 .map(|bias| weights.parameter(bias, [self.channels_out])),
             config: self,
+            packed,
         })
+    }
+}
+
+impl ConvolutionConfig {
+    /// The kernel as a matrix whose inputs are rows, columns and channels of a patch, in this order.
+    fn pack(&self, kernel: &[f32], bias: impl Fn(usize) -> f32) -> PackedMatrix {
+        let taps = self.kernel[0] * self.kernel[1];
+        let weight = |input: usize, output: usize| {
+            let (tap, channel) = (input / self.channels_in, input % self.channels_in);
+            kernel[(output * self.channels_in + channel) * taps + tap]
+        };
+        PackedMatrix::new(taps * self.channels_in, self.channels_out, weight, bias)
     }
 }
 
@@ -84,6 +102,9 @@ pub(crate) struct Convolution {
     pub(crate) bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
     pub(crate) config: ConvolutionConfig,
+    /// For the walk in host memory.
+    #[module(skip)]
+    pub(crate) packed: Option<Arc<PackedMatrix>>,
 }
 
 /// Configuration of a [`Depthwise`].
@@ -129,10 +150,13 @@ impl DepthwiseConfig {
         let shape = [self.channels, 1, self.kernel[0], self.kernel[1]];
         let kernel = weights.take_kernel(name, shape)?;
         let bias = weights.take(&format!("{name}.bias"), &[self.channels])?;
+        let packed =
+            is_host(weights.device()).then(|| Arc::new(DepthwiseKernel::new(self, &kernel, &bias)));
         Ok(Depthwise {
             weight: weights.parameter(&kernel, shape),
             bias: weights.parameter(&bias, [self.channels]),
             config: self,
+            packed,
         })
     }
 }
@@ -146,6 +170,9 @@ pub(crate) struct Depthwise {
     pub(crate) bias: Param<Tensor<1>>,
     #[module(skip)]
     pub(crate) config: DepthwiseConfig,
+    /// For the walk in host memory.
+    #[module(skip)]
+    pub(crate) packed: Option<Arc<DepthwiseKernel>>,
 }
 
 /// Configuration of a [`Transposed`].
@@ -165,11 +192,25 @@ impl TransposedConfig {
         let shape = [self.channels_in, self.channels_out, 2, 2];
         let kernel = weights.take_kernel(name, shape)?;
         let bias = weights.take(&format!("{name}.bias"), &[self.channels_out])?;
+        let packed = is_host(weights.device()).then(|| Arc::new(self.pack(&kernel, &bias)));
         Ok(Transposed {
             weight: weights.parameter(&kernel, shape),
             bias: weights.parameter(&bias, [self.channels_out]),
             config: self,
+            packed,
         })
+    }
+}
+
+impl TransposedConfig {
+    /// The kernel as a matrix whose outputs are rows, columns and channels of the four pixels.
+    fn pack(&self, kernel: &[f32], bias: &[f32]) -> PackedMatrix {
+        let weight = |input: usize, output: usize| {
+            let (tap, channel) = (output / self.channels_out, output % self.channels_out);
+            kernel[(input * self.channels_out + channel) * 4 + tap]
+        };
+        let bias = |output: usize| bias[output % self.channels_out];
+        PackedMatrix::new(self.channels_in, 4 * self.channels_out, weight, bias)
     }
 }
 
@@ -182,4 +223,7 @@ pub(crate) struct Transposed {
     pub(crate) bias: Param<Tensor<1>>,
     #[module(skip)]
     pub(crate) config: TransposedConfig,
+    /// For the walk in host memory.
+    #[module(skip)]
+    pub(crate) packed: Option<Arc<PackedMatrix>>,
 }

@@ -1,5 +1,7 @@
 //! What a network is walked over.
 
+use burn::tensor::Tensor;
+
 use super::{Convolution, Depthwise, LayerNorm, Mixer, Squeeze, Transposed};
 
 /// A batch of maps of features with the operations that the networks need.
@@ -13,6 +15,9 @@ use super::{Convolution, Depthwise, LayerNorm, Mixer, Squeeze, Transposed};
 /// their input once and shapes inside are fixed by their configuration.
 pub(crate) trait FeatureMap: Clone {
     fn dims(&self) -> [usize; 4];
+
+    /// The channels of every pixel, `[batch * height * width, channels]`.
+    fn into_rows(self) -> Tensor<2>;
 
     fn convolve(&self, layer: &Convolution) -> Self;
 
@@ -52,4 +57,8 @@ pub(crate) trait FeatureMap: Clone {
     /// Multi-head self-attention along the width of a map of height 1, whose channels are the
     /// queries, keys and values of all heads, one after the other.
     fn attend(&self, n_heads: usize) -> Self;
+
+    /// For every pixel the class to which a linear layer gives the greatest logit, and its share
+    /// of the softmax over all classes.
+    fn likeliest(&self, layer: &Convolution) -> Vec<(usize, f32)>;
 }

@@ -8,6 +8,7 @@
 mod activation;
 mod backbone;
 mod convolution;
+mod host;
 mod map;
 mod mixer;
 mod separable;
@@ -19,6 +20,7 @@ pub(crate) use activation::Activation;
 pub(crate) use backbone::{Backbone, BackboneConfig, StageConfig};
 pub(crate) use convolution::{Convolution, ConvolutionConfig, Depthwise, DepthwiseConfig};
 pub(crate) use convolution::{Transposed, TransposedConfig};
+pub(crate) use host::HostMap;
 pub(crate) use map::FeatureMap;
 pub(crate) use mixer::{Mixer, MixerConfig};
 pub(crate) use separable::{Separable, SeparableConfig};

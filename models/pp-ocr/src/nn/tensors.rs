@@ -17,6 +17,12 @@ impl FeatureMap for Tensor<4> {
         Tensor::dims(self)
     }
 
+    fn into_rows(self) -> Tensor<2> {
+        let [batch, channels, height, width] = self.dims();
+        self.permute([0, 2, 3, 1])
+            .reshape([batch * height * width, channels])
+    }
+
     fn convolve(&self, layer: &Convolution) -> Self {
         let config = &layer.config;
         let bias = layer.bias.as_ref().map(|bias| bias.val());
@@ -135,5 +141,21 @@ impl FeatureMap for Tensor<4> {
             .matmul(part(2))
             .swap_dims(2, 3)
             .reshape([batch, channels / 3, 1, steps])
+    }
+
+    fn likeliest(&self, layer: &Convolution) -> Vec<(usize, f32)> {
+        let logits = self.convolve(layer).into_rows();
+        let (greatest, classes) = logits.clone().max_dim_with_indices(1);
+        let sums = (logits - greatest).exp().sum_dim(1);
+        let classes = classes.into_data().convert::<i64>();
+        let sums = sums.into_data().convert::<f32>();
+        let (Ok(classes), Ok(sums)) = (classes.as_slice::<i64>(), sums.as_slice::<f32>()) else {
+            unreachable!("the values were just converted");
+        };
+        classes
+            .iter()
+            .zip(sums)
+            .map(|(class, sum)| (*class as usize, 1.0 / sum))
+            .collect()
     }
 }

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::nn::{
     Activation, Backbone, BackboneConfig, Convolution, ConvolutionConfig, Depthwise,
-    DepthwiseConfig, FeatureMap, LayerNorm, StageConfig, Transformer, TransformerConfig,
+    DepthwiseConfig, FeatureMap, HostMap, LayerNorm, StageConfig, Transformer, TransformerConfig,
 };
 use crate::weights::{Weights, WeightsError};
 
@@ -111,10 +111,13 @@ impl TextRecognizer {
     /// # Panics
     /// When the shape is another one.
     pub fn forward(&self, lines: Tensor<4>) -> Tensor<3> {
-        check(&lines);
-        let logits = self.features(&lines).convolve(&self.head);
-        let [batch, classes, _, steps] = logits.dims();
-        logits.reshape([batch, classes, steps]).swap_dims(1, 2)
+        let [batch, n_steps] = check(&lines);
+        let logits = match HostMap::take(&lines) {
+            Some(lines) => self.features(&lines).convolve(&self.head).into_rows(),
+            None => self.features(&lines).convolve(&self.head).into_rows(),
+        };
+        let [_, n_classes] = logits.dims();
+        logits.reshape([batch, n_steps, n_classes])
     }
 
     /// Gives the likeliest class of every step of every line, and never holds all logits.
@@ -126,17 +129,20 @@ impl TextRecognizer {
     /// # Panics
     /// When the shape is another one.
     pub fn steps(&self, lines: Tensor<4>) -> Vec<Vec<Step>> {
-        let logits = self.forward(lines);
-        let [batch, n_steps, n_classes] = logits.dims();
-        let logits = logits.into_data().convert::<f32>();
-        let logits = logits
-            .as_slice::<f32>()
-            .expect("the values were just made f32");
-        let steps: Vec<Step> = logits.chunks_exact(n_classes).map(likeliest).collect();
-        if n_steps == 0 {
-            return vec![Vec::new(); batch];
-        }
-        steps.chunks_exact(n_steps).map(<[Step]>::to_vec).collect()
+        let [batch, n_steps] = check(&lines);
+        let likeliest = match HostMap::take(&lines) {
+            Some(lines) => self.features(&lines).likeliest(&self.head),
+            None => self.features(&lines).likeliest(&self.head),
+        };
+        let step = |&(class, probability): &(usize, f32)| Step { class, probability };
+        (0..batch)
+            .map(|line| {
+                likeliest[line * n_steps..][..n_steps]
+                    .iter()
+                    .map(step)
+                    .collect()
+            })
+            .collect()
     }
 
     /// # Shapes
@@ -149,30 +155,15 @@ impl TextRecognizer {
     }
 }
 
-fn check(lines: &Tensor<4>) {
-    let [_, channels, height, width] = lines.dims();
+/// Checks the shape of a batch and gives the number of lines and of steps.
+fn check(lines: &Tensor<4>) -> [usize; 2] {
+    let [batch, channels, height, width] = lines.dims();
     assert!(
-        channels == 3 && height == 48 && width % 8 == 0,
+        channels == 3 && height == 48 && width % 8 == 0 && width > 0,
         "the recognizer wants [n, 3, 48, w] with w a multiple of 8, not {:?}",
         lines.dims(),
     );
-}
-
-fn likeliest(logits: &[f32]) -> Step {
-    let mut class = 0;
-    for (index, &logit) in logits.iter().enumerate() {
-        if logit > logits[class] {
-            class = index;
-        }
-    }
-    let sum: f32 = logits
-        .iter()
-        .map(|logit| (logit - logits[class]).exp())
-        .sum();
-    Step {
-        class,
-        probability: 1.0 / sum,
-    }
+    [batch, width / 8]
 }
 
 /// Turns the last map into a sequence and lets its steps see each other.

@@ -1,0 +1,561 @@
+//! The walk over maps in host memory, for the CPU.
+//!
+//! A map is kept channels-last: the channels of a pixel stand together. A 1x1 convolution is then
+//! a product of a tall matrix with a small one, a depthwise convolution works on whole vectors of
+//! channels, and a backbone block can go from one end to the other on a tile of pixels, so that
+//! its middle, which is twice as wide as its ends, never leaves the cache.
+//!
+//! Everything here runs on the calling thread: pages are what is computed side by side. The
+//! instruction set is chosen when the program runs ([`simd`]).
+
+mod attention;
+mod buffer;
+mod classes;
+mod depthwise;
+mod pointwise;
+mod product;
+mod simd;
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+pub(super) use depthwise::DepthwiseKernel;
+pub(super) use product::PackedMatrix;
+
+use super::{Convolution, Depthwise, FeatureMap, LayerNorm, Mixer, Squeeze, Transposed};
+use buffer::Buffer;
+use product::{Rows, multiply};
+
+/// Values of a tile of pixels and of the wide middle of its block: 256 KiB, which leaves most of a
+/// second-level cache to the weights.
+const TILE_VALUES: usize = 64 * 1024;
+/// Bounds of the pixels of a tile; a multiple of the rows that a product takes at once.
+const TILE_PIXELS: [usize; 2] = [24, 192];
+
+const PACKED: &str = "layers on the host are packed when they are loaded";
+
+/// Whether maps of this device can be walked in host memory.
+pub(super) fn is_host(device: &Device) -> bool {
+    *device == Device::flex()
+}
+
+/// A batch of maps, `[batch, height, width, channels]`. A clone shares the values.
+#[derive(Debug, Clone)]
+pub(crate) struct HostMap {
+    batch: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    values: Arc<Buffer>,
+}
+
+impl HostMap {
+    /// Takes a batch of images, `[n, c, h, w]`, if its device keeps it in host memory.
+    pub(crate) fn take(images: &Tensor<4>) -> Option<Self> {
+        if !is_host(&images.device()) {
+            return None;
+        }
+        let [batch, channels, height, width] = images.dims();
+        let data = images.to_data().convert::<f32>();
+        let planes = data.as_slice::<f32>().ok()?;
+        let mut map = Self::new([batch, channels, height, width]);
+        let pixels = height * width;
+        let values = map.values_mut();
+        for (image, planes) in values
+            .chunks_exact_mut(pixels * channels)
+            .zip(planes.chunks_exact(pixels * channels))
+        {
+            for (channel, plane) in planes.chunks_exact(pixels).enumerate() {
+                for (pixel, value) in image.chunks_exact_mut(channels).zip(plane) {
+                    pixel[channel] = *value;
+                }
+            }
+        }
+        Some(map)
+    }
+
+    /// A map whose values are yet to be written.
+    fn new([batch, channels, height, width]: [usize; 4]) -> Self {
+        let values = Buffer::take(batch * channels * height * width);
+        Self {
+            batch,
+            channels,
+            height,
+            width,
+            values: Arc::new(values),
+        }
+    }
+
+    /// One row for each pixel.
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.values[..self.batch * self.channels * self.height * self.width]
+    }
+
+    /// The values to change; copied first if another map shares them.
+    fn values_mut(&mut self) -> &mut [f32] {
+        let used = self.batch * self.channels * self.height * self.width;
+        &mut Arc::make_mut(&mut self.values)[..used]
+    }
+
+    fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Applies a 1x1 convolution of stride 1.
+    fn convolve_pixels(&self, layer: &Convolution) -> Self {
+        let config = &layer.config;
+        let mut output = Self::new([self.batch, config.channels_out, self.height, self.width]);
+        let rows = Rows {
+            values: self.values(),
+            stride: self.channels,
+        };
+        let matrix = packed(layer);
+        let n_rows = self.batch * self.pixels();
+        let tile = tile_pixels(self.channels + config.channels_out);
+        for first in (0..n_rows).step_by(tile) {
+            let last = n_rows.min(first + tile);
+            let out = &mut output.values_mut()[first * config.channels_out..];
+            let out = &mut out[..(last - first) * config.channels_out];
+            multiply(rows.from(first), last - first, matrix, out, false);
+            pointwise::activate(config.activation, out);
+        }
+        output
+    }
+
+    /// Applies any other convolution: the patches of a tile of pixels become rows of a matrix.
+    fn convolve_patches(&self, layer: &Convolution) -> Self {
+        let config = &layer.config;
+        let size = |axis: usize, size: usize| {
+            let (before, after) = config.padding[axis];
+            (size + before + after - config.kernel[axis]) / config.stride[axis] + 1
+        };
+        let (height, width) = (size(0, self.height), size(1, self.width));
+        let mut output = Self::new([self.batch, config.channels_out, height, width]);
+        let patch_values = config.kernel[0] * config.kernel[1] * self.channels;
+        let tile = tile_pixels(patch_values + config.channels_out).min(width);
+        let mut patches = Buffer::take(tile * patch_values);
+        let matrix = packed(layer);
+        let mut out = output.values_mut();
+        for image in self.values().chunks_exact(self.pixels() * self.channels) {
+            for y in 0..height {
+                for first in (0..width).step_by(tile) {
+                    let last = width.min(first + tile);
+                    let patches = &mut patches[..(last - first) * patch_values];
+                    for (x, patch) in (first..last).zip(patches.chunks_exact_mut(patch_values)) {
+                        self.gather_patch(image, layer, [y, x], patch);
+                    }
+                    let rows = Rows {
+                        values: patches,
+                        stride: patch_values,
+                    };
+                    let (now, later) = out.split_at_mut((last - first) * config.channels_out);
+                    multiply(rows, last - first, matrix, now, false);
+                    pointwise::activate(config.activation, now);
+                    out = later;
+                }
+            }
+        }
+        output
+    }
+
+    /// Copies what the kernel sees of an image at an output pixel, zeros where it sees nothing.
+    fn gather_patch(&self, image: &[f32], layer: &Convolution, at: [usize; 2], patch: &mut [f32]) {
+        let config = &layer.config;
+        let channels = self.channels;
+        let top = at[0] * config.stride[0];
+        let left = at[1] * config.stride[1];
+        let (above, before) = (config.padding[0].0, config.padding[1].0);
+        // Columns of the kernel that lie inside the image.
+        let first = before.saturating_sub(left).min(config.kernel[1]);
+        let last = (self.width + before)
+            .saturating_sub(left)
+            .clamp(first, config.kernel[1]);
+        for (dy, line) in patch
+            .chunks_exact_mut(config.kernel[1] * channels)
+            .enumerate()
+        {
+            let y = (top + dy).wrapping_sub(above);
+            if y >= self.height || first == last {
+                line.fill(0.0);
+                continue;
+            }
+            let from = (y * self.width + left + first - before) * channels;
+            line[..first * channels].fill(0.0);
+            line[first * channels..last * channels]
+                .copy_from_slice(&image[from..from + (last - first) * channels]);
+            line[last * channels..].fill(0.0);
+        }
+    }
+
+    /// The gate of each channel of each image, `[batch, channels]`.
+    fn gates(&self, layer: &Squeeze) -> Buffer {
+        let means = self.mean().convolve(&layer.reduce).convolve(&layer.expand);
+        let mut gates = Buffer::take(self.batch * self.channels);
+        gates[..self.batch * self.channels].copy_from_slice(means.values());
+        gates
+    }
+}
+
+impl FeatureMap for HostMap {
+    fn dims(&self) -> [usize; 4] {
+        [self.batch, self.channels, self.height, self.width]
+    }
+
+    fn into_rows(self) -> Tensor<2> {
+        let rows = self.batch * self.pixels();
+        let data = TensorData::new(self.values().to_vec(), [rows, self.channels]);
+        Tensor::from_data(data, &Device::flex())
+    }
+
+    fn convolve(&self, layer: &Convolution) -> Self {
+        assert_eq!(
+            self.channels, layer.config.channels_in,
+            "channels fit the layer"
+        );
+        match layer.config.kernel == [1, 1] && layer.config.stride == [1, 1] {
+            true => self.convolve_pixels(layer),
+            false => self.convolve_patches(layer),
+        }
+    }
+
+    fn depthwise(&self, layer: &Depthwise) -> Self {
+        let config = &layer.config;
+        let [height, width] = depthwise::output_size(config, [self.height, self.width]);
+        let mut output = Self::new([self.batch, self.channels, height, width]);
+        let kernel = layer.packed.as_deref().expect(PACKED);
+        let size = [self.height, self.width];
+        let out = output.values_mut();
+        for (image, out) in self
+            .values()
+            .chunks_exact(self.pixels() * self.channels)
+            .zip(out.chunks_exact_mut(height * width * self.channels))
+        {
+            depthwise::apply(kernel, image, size, 0..height * width, out);
+            pointwise::activate(config.activation, out);
+        }
+        output
+    }
+
+    fn grow(&self, layer: &Transposed) -> Self {
+        let config = &layer.config;
+        let four = 4 * config.channels_out;
+        let mut output = Self::new([
+            self.batch,
+            config.channels_out,
+            2 * self.height,
+            2 * self.width,
+        ]);
+        let matrix = layer.packed.as_deref().expect(PACKED);
+        let mut grown = Buffer::take(self.width * four);
+        let grown = &mut grown[..self.width * four];
+        let lines = self.values().chunks_exact(self.width * self.channels);
+        let two_lines = output.values_mut().chunks_exact_mut(self.width * four);
+        for (line, out) in lines.zip(two_lines) {
+            let rows = Rows {
+                values: line,
+                stride: self.channels,
+            };
+            multiply(rows, self.width, matrix, grown, false);
+            pointwise::activate(config.activation, grown);
+            let (upper, lower) = out.split_at_mut(self.width * four / 2);
+            let pairs = upper
+                .chunks_exact_mut(four / 2)
+                .zip(lower.chunks_exact_mut(four / 2));
+            for (pixel, (upper, lower)) in grown.chunks_exact(four).zip(pairs) {
+                upper.copy_from_slice(&pixel[..four / 2]);
+                lower.copy_from_slice(&pixel[four / 2..]);
+            }
+        }
+        output
+    }
+
+    fn squeeze(mut self, layer: &Squeeze) -> Self {
+        let mut gates = self.gates(layer);
+        if layer.is_residual {
+            gates.iter_mut().for_each(|gate| *gate += 1.0);
+        }
+        let channels = self.channels;
+        let image_values = self.pixels() * channels;
+        for (image, gate) in self
+            .values_mut()
+            .chunks_exact_mut(image_values)
+            .zip(gates.chunks_exact(channels))
+        {
+            pointwise::scale_rows(image, gate);
+        }
+        self
+    }
+
+    fn mix(&self, layer: &Mixer) -> Self {
+        match &layer.squeeze {
+            Some(squeeze) => {
+                let mixed = FeatureMap::depthwise(self, &layer.depthwise);
+                let gates = mixed.gates(squeeze);
+                mixed.mix_channels(layer, &gates)
+            }
+            None => self.mix_pixels_and_channels(layer),
+        }
+    }
+
+    fn dilate(&self) -> Self {
+        let mut output = Self::new(self.dims());
+        let line_values = self.width * self.channels;
+        let out = output.values_mut();
+        for (image, out) in self
+            .values()
+            .chunks_exact(self.pixels() * self.channels)
+            .zip(out.chunks_exact_mut(self.pixels() * self.channels))
+        {
+            for (y, out) in out.chunks_exact_mut(line_values).enumerate() {
+                let upper = &image[y * line_values..][..line_values];
+                let lower = match y + 1 < self.height {
+                    true => &image[(y + 1) * line_values..][..line_values],
+                    false => upper,
+                };
+                pointwise::dilate_line(upper, lower, self.channels, out);
+            }
+        }
+        output
+    }
+
+    fn max_pool(&self) -> Self {
+        let (height, width) = (self.height / 2, self.width / 2);
+        let mut output = Self::new([self.batch, self.channels, height, width]);
+        let channels = self.channels;
+        let source = self.values();
+        for (index, out) in output.values_mut().chunks_exact_mut(channels).enumerate() {
+            let (x, y) = (index % width, index / width % height);
+            let image = index / (width * height) * self.pixels();
+            let pixel = |dy, dx| {
+                let at = image + (2 * y + dy) * self.width + 2 * x + dx;
+                &source[at * channels..][..channels]
+            };
+            let corners = [pixel(0, 0), pixel(0, 1), pixel(1, 0), pixel(1, 1)];
+            for (channel, out) in out.iter_mut().enumerate() {
+                *out = corners
+                    .iter()
+                    .map(|corner| corner[channel])
+                    .fold(f32::MIN, f32::max);
+            }
+        }
+        output
+    }
+
+    fn mean_pool(&self, window: [usize; 2]) -> Self {
+        let (height, width) = (self.height / window[0], self.width / window[1]);
+        let mut output = Self::new([self.batch, self.channels, height, width]);
+        let channels = self.channels;
+        let source = self.values();
+        let scale = 1.0 / (window[0] * window[1]) as f32;
+        for (index, out) in output.values_mut().chunks_exact_mut(channels).enumerate() {
+            let (x, y) = (index % width, index / width % height);
+            let image = index / (width * height) * self.pixels();
+            out.fill(0.0);
+            for dy in 0..window[0] {
+                for dx in 0..window[1] {
+                    let at = image + (window[0] * y + dy) * self.width + window[1] * x + dx;
+                    pointwise::add(out, &source[at * channels..][..channels]);
+                }
+            }
+            out.iter_mut().for_each(|value| *value *= scale);
+        }
+        output
+    }
+
+    fn mean(&self) -> Self {
+        let mut output = Self::new([self.batch, self.channels, 1, 1]);
+        let out = output.values_mut();
+        for (image, out) in self
+            .values()
+            .chunks_exact(self.pixels() * self.channels)
+            .zip(out.chunks_exact_mut(self.channels))
+        {
+            pointwise::mean_rows(image, out);
+        }
+        output
+    }
+
+    fn repeat(&self, factor: usize) -> Self {
+        let dims = [
+            self.batch,
+            self.channels,
+            factor * self.height,
+            factor * self.width,
+        ];
+        let mut output = Self::new(dims);
+        let line_values = factor * self.width * self.channels;
+        let lines = self.values().chunks_exact(self.width * self.channels);
+        for (line, out) in lines.zip(output.values_mut().chunks_exact_mut(factor * line_values)) {
+            let pixels = line.chunks_exact(self.channels);
+            for (pixel, out) in pixels.zip(out.chunks_exact_mut(factor * self.channels)) {
+                for out in out.chunks_exact_mut(self.channels) {
+                    out.copy_from_slice(pixel);
+                }
+            }
+            for copy in 1..factor {
+                out.copy_within(..line_values, copy * line_values);
+            }
+        }
+        output
+    }
+
+    fn concat(parts: Vec<Self>) -> Self {
+        let [batch, _, height, width] = parts[0].dims();
+        let channels = parts.iter().map(|part| part.channels).sum();
+        let mut output = Self::new([batch, channels, height, width]);
+        let out = output.values_mut();
+        let mut first = 0;
+        for part in &parts {
+            assert_eq!(
+                [part.batch, part.height, part.width],
+                [batch, height, width],
+                "joined maps are of one size"
+            );
+            let pixels = part.values().chunks_exact(part.channels);
+            for (pixel, out) in pixels.zip(out.chunks_exact_mut(channels)) {
+                out[first..first + part.channels].copy_from_slice(pixel);
+            }
+            first += part.channels;
+        }
+        output
+    }
+
+    fn add(mut self, other: &Self) -> Self {
+        assert_eq!(self.dims(), other.dims(), "added maps are of one size");
+        pointwise::add(self.values_mut(), other.values());
+        self
+    }
+
+    fn normalize(&self, layer: &LayerNorm) -> Self {
+        let mut output = self.clone();
+        let weight = layer.weight.val().into_data();
+        let bias = layer.bias.val().into_data();
+        let (Ok(weight), Ok(bias)) = (weight.as_slice::<f32>(), bias.as_slice::<f32>()) else {
+            unreachable!("weights on the host are f32");
+        };
+        pointwise::normalize_rows(output.values_mut(), weight, bias, layer.epsilon as f32);
+        output
+    }
+
+    fn attend(&self, n_heads: usize) -> Self {
+        let mut output = Self::new([self.batch, self.channels / 3, 1, self.width]);
+        let sequences = self.values().chunks_exact(self.width * self.channels);
+        let out = output
+            .values_mut()
+            .chunks_exact_mut(self.width * self.channels / 3);
+        for (sequence, out) in sequences.zip(out) {
+            attention::attend(sequence, self.width, n_heads, out);
+        }
+        output
+    }
+
+    fn likeliest(&self, layer: &Convolution) -> Vec<(usize, f32)> {
+        let rows = Rows {
+            values: self.values(),
+            stride: self.channels,
+        };
+        classes::likeliest(rows, self.batch * self.pixels(), packed(layer))
+    }
+}
+
+impl HostMap {
+    /// The second half of a block: channels are scaled by `gates` and mixed.
+    fn mix_channels(mut self, layer: &Mixer, gates: &[f32]) -> Self {
+        let channels = self.channels;
+        let tile = tile_pixels(channels + layer.expand.config.channels_out);
+        let mut wide = Buffer::take(tile * layer.expand.config.channels_out);
+        let image_values = self.pixels() * channels;
+        let is_residual = layer.is_residual;
+        assert!(is_residual, "a block that squeezes keeps its channels");
+        for (image, gate) in self
+            .values_mut()
+            .chunks_exact_mut(image_values)
+            .zip(gates.chunks_exact(channels))
+        {
+            for pixels in image.chunks_mut(tile * channels) {
+                pointwise::scale_rows(pixels, gate);
+                expand(layer, pixels, &mut wide);
+                project(layer, &wide, pixels.len() / channels, pixels);
+            }
+        }
+        self
+    }
+
+    /// A whole block without a squeeze, tile by tile.
+    fn mix_pixels_and_channels(&self, layer: &Mixer) -> Self {
+        let [height, width] =
+            depthwise::output_size(&layer.depthwise.config, [self.height, self.width]);
+        let channels_out = layer.project.config.channels_out;
+        let mut output = Self::new([self.batch, channels_out, height, width]);
+        let wide = layer.expand.config.channels_out;
+        let tile = tile_pixels(self.channels + wide);
+        let mut wide = Buffer::take(tile * wide);
+        let mut narrow = Buffer::take(tile * self.channels);
+        let kernel = layer.depthwise.packed.as_deref().expect(PACKED);
+        let size = [self.height, self.width];
+        let pixels = height * width;
+        let out = output.values_mut();
+        for (image, out) in self
+            .values()
+            .chunks_exact(self.pixels() * self.channels)
+            .zip(out.chunks_exact_mut(pixels * channels_out))
+        {
+            for (index, out) in out.chunks_mut(tile * channels_out).enumerate() {
+                let n_pixels = out.len() / channels_out;
+                let range = index * tile..index * tile + n_pixels;
+                match layer.is_residual {
+                    true => {
+                        depthwise::apply(kernel, image, size, range, out);
+                        expand(layer, out, &mut wide);
+                    }
+                    false => {
+                        let narrow = &mut narrow[..n_pixels * self.channels];
+                        depthwise::apply(kernel, image, size, range, narrow);
+                        expand(layer, narrow, &mut wide);
+                    }
+                }
+                project(layer, &wide, n_pixels, out);
+            }
+        }
+        output
+    }
+}
+
+/// The wide middle of a block for some pixels.
+fn expand(layer: &Mixer, pixels: &[f32], wide: &mut [f32]) {
+    let config = &layer.expand.config;
+    let n_pixels = pixels.len() / config.channels_in;
+    let wide = &mut wide[..n_pixels * config.channels_out];
+    let rows = Rows {
+        values: pixels,
+        stride: config.channels_in,
+    };
+    multiply(rows, n_pixels, packed(&layer.expand), wide, false);
+    pointwise::activate(config.activation, wide);
+}
+
+/// From the wide middle to the output, which holds what is added if the block is residual.
+fn project(layer: &Mixer, wide: &[f32], n_pixels: usize, out: &mut [f32]) {
+    let rows = Rows {
+        values: wide,
+        stride: layer.project.config.channels_in,
+    };
+    multiply(
+        rows,
+        n_pixels,
+        packed(&layer.project),
+        out,
+        layer.is_residual,
+    );
+}
+
+fn packed(layer: &Convolution) -> &PackedMatrix {
+    layer.packed.as_deref().expect(PACKED)
+}
+
+/// Pixels of a tile when each needs so many values.
+fn tile_pixels(values: usize) -> usize {
+    let [least, most] = TILE_PIXELS;
+    (TILE_VALUES / values / least * least).clamp(least, most)
+}

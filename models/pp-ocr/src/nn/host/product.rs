@@ -1,0 +1,267 @@
+//! The product of rows of pixels with a small matrix of weights.
+
+use aligned_vec::{AVec, ConstAlign};
+use pulp::{Simd, WithSimd};
+
+use super::simd;
+
+/// Columns that are packed side by side: two vectors of the widest kind.
+const PANEL: usize = 32;
+
+/// Weights in the order in which the product reads them.
+#[derive(Debug)]
+pub(crate) struct PackedMatrix {
+    n_inputs: usize,
+    n_outputs: usize,
+    /// Panels of [`PANEL`] outputs: for each input the weights of these outputs, zeros at the end.
+    panels: AVec<f32, ConstAlign<64>>,
+    /// One value for each packed output.
+    bias: AVec<f32, ConstAlign<64>>,
+}
+
+impl PackedMatrix {
+    /// Packs a matrix given by `(input, output)`.
+    pub(crate) fn new(
+        n_inputs: usize,
+        n_outputs: usize,
+        weight: impl Fn(usize, usize) -> f32,
+        bias: impl Fn(usize) -> f32,
+    ) -> Self {
+        let n_panels = n_outputs.div_ceil(PANEL);
+        let packed = n_panels * PANEL;
+        let known = |output: usize| output < n_outputs;
+        let panels = (0..n_panels * n_inputs * PANEL).map(|index| {
+            let output = index / (n_inputs * PANEL) * PANEL + index % PANEL;
+            let input = index / PANEL % n_inputs;
+            if known(output) {
+                weight(input, output)
+            } else {
+                0.0
+            }
+        });
+        let bias = (0..packed).map(|output| if known(output) { bias(output) } else { 0.0 });
+        Self {
+            n_inputs,
+            n_outputs,
+            panels: AVec::from_iter(64, panels),
+            bias: AVec::from_iter(64, bias),
+        }
+    }
+
+    pub(super) fn n_outputs(&self) -> usize {
+        self.n_outputs
+    }
+}
+
+/// Rows of a matrix, the first of which starts at the first value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) values: &'a [f32],
+    /// Values from one row to the next.
+    pub(super) stride: usize,
+}
+
+impl Rows<'_> {
+    pub(super) fn from(self, first: usize) -> Self {
+        Self {
+            values: &self.values[first * self.stride..],
+            ..self
+        }
+    }
+}
+
+/// Writes the product of `n_rows` rows and the matrix, plus bias, to `out`, whose rows follow each
+/// other. With `adds` it is added to what `out` holds.
+pub(super) fn multiply(
+    rows: Rows<'_>,
+    n_rows: usize,
+    matrix: &PackedMatrix,
+    out: &mut [f32],
+    adds: bool,
+) {
+    let columns = 0..matrix.n_outputs;
+    multiply_columns(rows, n_rows, matrix, columns, out, adds);
+}
+
+/// As [`multiply`] for some of the columns, the first of which begins a panel; rows of `out` hold
+/// these columns only.
+pub(super) fn multiply_columns(
+    rows: Rows<'_>,
+    n_rows: usize,
+    matrix: &PackedMatrix,
+    columns: std::ops::Range<usize>,
+    out: &mut [f32],
+    adds: bool,
+) {
+    assert!(
+        columns.start % PANEL == 0 && columns.end <= matrix.n_outputs,
+        "columns of the matrix"
+    );
+    assert!(out.len() >= n_rows * columns.len(), "room for the product");
+    simd::run(Multiply {
+        rows,
+        n_rows,
+        matrix,
+        columns,
+        out,
+        adds,
+    });
+}
+
+struct Multiply<'a> {
+    rows: Rows<'a>,
+    n_rows: usize,
+    matrix: &'a PackedMatrix,
+    columns: std::ops::Range<usize>,
+    out: &'a mut [f32],
+    adds: bool,
+}
+
+impl WithSimd for Multiply<'_> {
+    type Output = ();
+
+    /// Goes panel by panel, so that a panel stays in the first-level cache while all rows of the
+    /// tile, which stay in the second, pass over it.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            rows,
+            n_rows,
+            matrix,
+            columns,
+            out,
+            adds,
+        } = self;
+        let lanes = S::F32_LANES;
+        let out_stride = columns.len();
+        for panel in columns.start / PANEL..columns.end.div_ceil(PANEL) {
+            let panel_values = matrix.n_inputs * PANEL;
+            let weights = &matrix.panels[panel * panel_values..][..panel_values];
+            let (weights, _) = S::as_simd_f32s(weights);
+            let (bias, _) = S::as_simd_f32s(&matrix.bias[panel * PANEL..][..PANEL]);
+            let mut vector = 0;
+            while vector < PANEL / lanes {
+                let column = panel * PANEL + vector * lanes;
+                if column >= columns.end {
+                    break;
+                }
+                let n_columns = (columns.end - column).min(2 * lanes);
+                let mut block = Block {
+                    simd,
+                    rows,
+                    n_inputs: matrix.n_inputs,
+                    weights,
+                    bias,
+                    vector,
+                    adds,
+                };
+                let to = Target {
+                    out: &mut *out,
+                    stride: out_stride,
+                    column: column - columns.start,
+                    n_columns,
+                };
+                if n_columns > lanes {
+                    block.all_rows::<2>(n_rows, to);
+                } else {
+                    block.all_rows::<1>(n_rows, to);
+                }
+                vector += 2;
+            }
+        }
+    }
+}
+
+/// One or two vectors of columns.
+struct Block<'a, S: Simd> {
+    simd: S,
+    rows: Rows<'a>,
+    n_inputs: usize,
+    /// A panel.
+    weights: &'a [S::f32s],
+    /// Bias of the panel.
+    bias: &'a [S::f32s],
+    /// The first vector of the panel that is meant.
+    vector: usize,
+    adds: bool,
+}
+
+/// Where a block goes.
+struct Target<'a> {
+    out: &'a mut [f32],
+    stride: usize,
+    column: usize,
+    n_columns: usize,
+}
+
+impl<S: Simd> Block<'_, S> {
+    #[inline(always)]
+    fn all_rows<const V: usize>(&mut self, n_rows: usize, mut to: Target<'_>) {
+        let mut row = 0;
+        // With 32 registers twelve rows by two vectors of sums fit, with 16 six rows.
+        if S::REGISTER_COUNT >= 32 {
+            while row + 12 <= n_rows {
+                self.some_rows::<12, V>(row, &mut to);
+                row += 12;
+            }
+        }
+        while row + 6 <= n_rows {
+            self.some_rows::<6, V>(row, &mut to);
+            row += 6;
+        }
+        while row + 2 <= n_rows {
+            self.some_rows::<2, V>(row, &mut to);
+            row += 2;
+        }
+        if row < n_rows {
+            self.some_rows::<1, V>(row, &mut to);
+        }
+    }
+
+    #[inline(always)]
+    fn some_rows<const R: usize, const V: usize>(&mut self, row: usize, to: &mut Target<'_>) {
+        let simd = self.simd;
+        let n_inputs = self.n_inputs;
+        let vectors = PANEL / S::F32_LANES;
+        let rows: [&[f32]; R] = std::array::from_fn(|index| {
+            &self.rows.values[(row + index) * self.rows.stride..][..n_inputs]
+        });
+        let mut sums = [[simd.splat_f32s(0.0); V]; R];
+        for (input, weights) in self
+            .weights
+            .chunks_exact(vectors)
+            .take(n_inputs)
+            .enumerate()
+        {
+            let weights: [S::f32s; V] = std::array::from_fn(|index| weights[self.vector + index]);
+            for index in 0..R {
+                let value = simd.splat_f32s(rows[index][input]);
+                for vector in 0..V {
+                    sums[index][vector] =
+                        simd.mul_add_f32s(value, weights[vector], sums[index][vector]);
+                }
+            }
+        }
+        for (index, sums) in sums.into_iter().enumerate() {
+            let start = (row + index) * to.stride + to.column;
+            let out = &mut to.out[start..start + to.n_columns];
+            let (whole, rest) = S::as_mut_simd_f32s(out);
+            for (vector, sum) in sums.into_iter().enumerate() {
+                let sum = simd.add_f32s(sum, self.bias[self.vector + vector]);
+                if let Some(out) = whole.get_mut(vector) {
+                    *out = if self.adds {
+                        simd.add_f32s(*out, sum)
+                    } else {
+                        sum
+                    };
+                } else {
+                    let sum = [sum];
+                    let sum: &[f32] = pulp::bytemuck::cast_slice(&sum);
+                    for (out, sum) in rest.iter_mut().zip(sum) {
+                        *out = if self.adds { *out + sum } else { *sum };
+                    }
+                }
+            }
+        }
+    }
+}
