@@ -14,7 +14,7 @@ use crate::geometry::Rectangle;
 use crate::read::Reader;
 
 /// Lines that are read to judge a page.
-const SAMPLE: usize = 4;
+const SAMPLE: usize = 3;
 /// Lines that the classifier votes on.
 const VOTERS: usize = 9;
 /// Mean confidence of the sample from which the page is taken to be upright.
@@ -104,7 +104,7 @@ impl<'a> Candidate<'a> {
     fn read_sample(&mut self, reader: &Reader) {
         let sample = longest(&self.lines, SAMPLE);
         let rectangles: Vec<Rectangle> = sample.iter().map(|&index| self.lines[index]).collect();
-        let texts = reader.read_lines(&self.image, &rectangles);
+        let texts = reader.read_sample(&self.image, &rectangles);
         let n_chars: usize = texts.iter().map(|text| text.n_chars).sum();
         let sum: f32 = texts
             .iter()

@@ -13,7 +13,7 @@ use crate::detect::{TextDetector, find_lines};
 use crate::geometry::Rectangle;
 use crate::layout::{LayoutDetector, find_regions};
 use crate::orientation::{self, Upright};
-use crate::recognize::{TextRecognizer, read_lines};
+use crate::recognize::{FIRST_SQUEEZE, TextRecognizer, read_lines, squeeze_for};
 use crate::weights::WeightsError;
 
 /// Lines that are less sure are not text: rules, logos, drawings, dirt.
@@ -114,8 +114,20 @@ impl Reader {
             .collect()
     }
 
-    pub(crate) fn read_lines(&self, image: &PageImage, lines: &[Rectangle]) -> Vec<ReadText> {
-        read_lines(&self.recognizer, &self.charset, &self.device, image, lines)
+    /// Reads the first few lines of a page.
+    pub(crate) fn read_sample(&self, image: &PageImage, lines: &[Rectangle]) -> Vec<ReadText> {
+        self.read_lines(image, lines, FIRST_SQUEEZE)
+    }
+
+    fn read_lines(&self, image: &PageImage, lines: &[Rectangle], squeeze: f32) -> Vec<ReadText> {
+        read_lines(
+            &self.recognizer,
+            &self.charset,
+            &self.device,
+            image,
+            lines,
+            squeeze,
+        )
     }
 
     pub(crate) fn upside_down(&self, image: &PageImage, lines: &[Rectangle]) -> Vec<f32> {
@@ -124,11 +136,15 @@ impl Reader {
 
     /// Reads the lines without a text, and upside down those that read badly and look so.
     fn read_rest(&self, image: &PageImage, lines: &[Rectangle], texts: &mut [Option<ReadText>]) {
+        let squeeze = squeeze_for(lines, texts);
         let rest: Vec<usize> = (0..lines.len())
             .filter(|&index| texts[index].is_none())
             .collect();
         let rectangles: Vec<Rectangle> = rest.iter().map(|&index| lines[index]).collect();
-        for (index, text) in rest.into_iter().zip(self.read_lines(image, &rectangles)) {
+        for (index, text) in rest
+            .into_iter()
+            .zip(self.read_lines(image, &rectangles, squeeze))
+        {
             texts[index] = Some(text);
         }
         let confidence = |index: usize| texts[index].as_ref().map_or(0.0, |text| text.confidence);
@@ -147,7 +163,10 @@ impl Reader {
             .iter()
             .map(|&index| lines[index].half_turned())
             .collect();
-        for (index, text) in doubtful.into_iter().zip(self.read_lines(image, &turned)) {
+        for (index, text) in doubtful
+            .into_iter()
+            .zip(self.read_lines(image, &turned, squeeze))
+        {
             let before = texts[index].as_ref().map_or(0.0, |text| text.confidence);
             if text.confidence > before {
                 texts[index] = Some(text);
