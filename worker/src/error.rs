@@ -46,7 +46,7 @@ pub enum Error {
     Part {
         key: String,
         #[source]
-        source: quire_dataset::Error,
+        source: Box<quire_dataset::Error>,
     },
     /// The shard was taken away.
     #[error("lease {lease_id} is no longer ours")]

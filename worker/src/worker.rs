@@ -305,7 +305,7 @@ impl ShardWork {
             })?;
         let in_dataset = |source| Error::Part {
             key: out.to_owned(),
-            source,
+            source: Box::new(source),
         };
         let output = match &location.folder {
             Some(folder) => Output::open_local(folder).map_err(in_dataset)?,

@@ -14,14 +14,14 @@ const MOST_EDGE: u32 = 65_535;
 
 /// An encoded page image.
 #[derive(Debug, Clone)]
-pub struct EncodedImage {
-    pub bytes: Vec<u8>,
+pub(crate) struct EncodedImage {
+    pub(crate) bytes: Vec<u8>,
     /// SHA-256 of `bytes` in hex.
-    pub sha256: String,
+    pub(crate) sha256: String,
 }
 
 /// Encodes a page; `Err` says why it cannot be held.
-pub fn encode(image: &PageImage) -> Result<EncodedImage, String> {
+pub(crate) fn encode(image: &PageImage) -> Result<EncodedImage, String> {
     if image.width == 0 || image.height == 0 || image.width.max(image.height) > MOST_EDGE {
         return Err(format!(
             "a page of {} x {} pixels does not fit a JPEG",

@@ -48,7 +48,7 @@ impl Shard {
             .await
             .map_err(|source| Error::Part {
                 key: lease.plan_key.clone(),
-                source,
+                source: Box::new(source),
             })?;
         let lines = parse_lines(&group, lease.line_start as usize..lease.line_end as usize)
             .map_err(|error| wrong(format!("{} is not readable: {error}", lease.plan_key)))?;

@@ -36,7 +36,7 @@ pub(crate) async fn upload(shard: &Shard, part: &WrittenPart, patience: Duration
             Err(source) => {
                 return Err(Error::Part {
                     key: shard.part_key.clone(),
-                    source,
+                    source: Box::new(source),
                 });
             }
         }

@@ -25,7 +25,7 @@ pub(crate) fn write(rows: Vec<PartRow>, scratch: &Path, key: &str) -> Result<Wri
     };
     let in_part = |source| Error::Part {
         key: key.to_owned(),
-        source,
+        source: Box::new(source),
     };
     let file = NamedTempFile::with_prefix_in("part-", scratch).map_err(on_scratch)?;
     let failures = count_failures(&rows);

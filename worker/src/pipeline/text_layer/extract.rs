@@ -97,7 +97,10 @@ impl<'a> PageText<'a> {
 impl Extracted {
     /// Glyphs that leave ink.
     pub(crate) fn n_visible(&self) -> usize {
-        self.glyphs.iter().filter(|glyph| glyph.is_visible && !glyph.meaning.is_space()).count()
+        self.glyphs
+            .iter()
+            .filter(|glyph| glyph.is_visible && !glyph.meaning.is_space())
+            .count()
     }
 
     /// Groups the glyphs into lines.

@@ -178,7 +178,10 @@ fn check_loss(extracted: &Extracted, warnings: &[String]) -> Result<(), Trouble>
     let has_text = extracted.n_visible() >= 20;
     let is_picture = extracted.image_coverage > 0.3;
     let lost_picture = is_picture && warnings.iter().any(|warning| warning == LOST_PICTURE);
-    let lost_text = !is_picture && warnings.iter().any(|warning| warning.starts_with(LOST_TEXT));
+    let lost_text = !is_picture
+        && warnings
+            .iter()
+            .any(|warning| warning.starts_with(LOST_TEXT));
     let code = match (has_text, lost_picture, lost_text) {
         (false, true, _) => TroubleCode::Damaged,
         (false, _, true) => TroubleCode::Unsupported,
