@@ -88,12 +88,12 @@ pub(crate) trait Columns: Sized {
 
 /// Declares a row type whose fields are the columns of a table, in order.
 macro_rules! columns {
-    ($(#[$meta:meta])* pub struct $Row:ident {
-        $($(#[$field_meta:meta])* pub $field:ident: $ty:ty,)*
+    ($(#[$meta:meta])* $vis:vis struct $Row:ident {
+        $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $ty:ty,)*
     }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq)]
-        pub struct $Row { $($(#[$field_meta])* pub $field: $ty,)* }
+        $vis struct $Row { $($(#[$field_meta])* $field_vis $field: $ty,)* }
 
         impl $crate::cell::Columns for $Row {
             const COLUMNS: &'static [(&'static str, bool)] = &[

@@ -9,36 +9,36 @@ use crate::cell::{Cell, CellProblem, Columns, columns, read_struct, struct_array
 
 columns! {
     /// An element of `layout`.
-    pub struct LayoutElement {
-        pub label: Label,
-        pub label_raw: String,
-        pub x0: f32,
-        pub y0: f32,
-        pub x1: f32,
-        pub y1: f32,
-        pub quad: Option<Vec<f32>>,
-        pub text: String,
-        pub html: Option<String>,
-        pub latex: Option<String>,
-        pub text_start: Option<i32>,
-        pub text_end: Option<i32>,
-        pub parent: Option<i32>,
-        pub level: Option<i32>,
-        pub confidence: Option<f32>,
+    pub(crate) struct LayoutElement {
+        pub(crate) label: Label,
+        pub(crate) label_raw: String,
+        pub(crate) x0: f32,
+        pub(crate) y0: f32,
+        pub(crate) x1: f32,
+        pub(crate) y1: f32,
+        pub(crate) quad: Option<Vec<f32>>,
+        pub(crate) text: String,
+        pub(crate) html: Option<String>,
+        pub(crate) latex: Option<String>,
+        pub(crate) text_start: Option<i32>,
+        pub(crate) text_end: Option<i32>,
+        pub(crate) parent: Option<i32>,
+        pub(crate) level: Option<i32>,
+        pub(crate) confidence: Option<f32>,
     }
 }
 
 columns! {
     /// An element of `lines`.
-    pub struct LineElement {
-        pub block: Option<i32>,
-        pub text: String,
-        pub x0: f32,
-        pub y0: f32,
-        pub x1: f32,
-        pub y1: f32,
-        pub quad: Option<Vec<f32>>,
-        pub confidence: f32,
+    pub(crate) struct LineElement {
+        pub(crate) block: Option<i32>,
+        pub(crate) text: String,
+        pub(crate) x0: f32,
+        pub(crate) y0: f32,
+        pub(crate) x1: f32,
+        pub(crate) y1: f32,
+        pub(crate) quad: Option<Vec<f32>>,
+        pub(crate) confidence: f32,
     }
 }
 

@@ -17,10 +17,12 @@ mod object;
 pub mod paths;
 mod place;
 mod properties;
+pub mod reader;
 pub mod row;
 pub mod schema;
 pub mod seal;
 pub mod split;
+pub mod verify;
 pub mod version;
 mod writer;
 
@@ -31,6 +33,7 @@ pub use error::{Error, Result};
 pub use manifest::{Closing, CommitLog, Manifest, PartEntry, Published};
 pub use place::{Listed, Place};
 pub use properties::WRITER;
+pub use reader::Dataset;
 pub use row::{
     DocumentRow, DocumentStatus, EmbeddedImage, ErrorRow, PageRow, PartRow, PartStatus, Split,
     TextLayerKind,
@@ -38,5 +41,6 @@ pub use row::{
 pub use schema::{SCHEMA_VERSION, Table};
 pub use seal::{SealRequest, SealedVersion, refresh, seal};
 pub use split::split_of;
+pub use verify::{VerifyReport, Violation, verify};
 pub use version::{FileEntry, VersionFile};
 pub use writer::{PartSummary, PartWriter};

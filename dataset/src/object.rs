@@ -94,6 +94,10 @@ impl ParquetObject {
         })
     }
 
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
     /// The file's footer.
     pub(crate) fn metadata(&self) -> &ParquetMetaData {
         self.metadata.metadata()

@@ -45,13 +45,13 @@ pub(crate) enum Source {
 
 columns! {
     /// The columns of a page that a document is summed up from.
-    pub struct PageSum {
-        pub doc_id: DocId,
-        pub page_number: Option<i32>,
-        pub language: Option<String>,
-        pub text_chars: Option<i32>,
-        pub text_tokens: Option<i32>,
-        pub job_id: JobId,
+    pub(crate) struct PageSum {
+        pub(crate) doc_id: DocId,
+        pub(crate) page_number: Option<i32>,
+        pub(crate) language: Option<String>,
+        pub(crate) text_chars: Option<i32>,
+        pub(crate) text_tokens: Option<i32>,
+        pub(crate) job_id: JobId,
     }
 }
 pub(crate) const PAGE_SUM: [&str; 6] = [

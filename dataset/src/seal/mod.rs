@@ -26,7 +26,9 @@ use bytes::Bytes;
 use quire_core::JobId;
 use serde::de::DeserializeOwned;
 
+pub(crate) use build::{Counted, FileSums};
 pub use request::SealRequest;
+pub(crate) use survey::{DocKey, doc_key};
 
 use crate::area::{JobArea, Output};
 use crate::card;

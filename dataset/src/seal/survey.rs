@@ -92,26 +92,26 @@ pub(crate) struct Survey {
 
 columns! {
     /// The columns of a part's row that a survey needs.
-    pub struct PartGlance {
-        pub doc_id: Option<DocId>,
-        pub content_sha256: Option<String>,
-        pub page_number: Option<i32>,
-        pub status: PartStatus,
-        pub error: Option<ErrorKey>,
-        pub document: Option<DocumentKey>,
+    pub(crate) struct PartGlance {
+        pub(crate) doc_id: Option<DocId>,
+        pub(crate) content_sha256: Option<String>,
+        pub(crate) page_number: Option<i32>,
+        pub(crate) status: PartStatus,
+        pub(crate) error: Option<ErrorKey>,
+        pub(crate) document: Option<DocumentKey>,
     }
 }
 columns! {
     /// Which page an error is about.
-    pub struct ErrorKey {
-        pub doc_id: DocId,
-        pub page_number: Option<i32>,
+    pub(crate) struct ErrorKey {
+        pub(crate) doc_id: DocId,
+        pub(crate) page_number: Option<i32>,
     }
 }
 columns! {
     /// Which document a row carries.
-    pub struct DocumentKey {
-        pub doc_id: DocId,
+    pub(crate) struct DocumentKey {
+        pub(crate) doc_id: DocId,
     }
 }
 struct_cell!(ErrorKey);
@@ -129,19 +129,19 @@ const PART_GLANCE: [&str; 7] = [
 
 columns! {
     /// Which page or error a row of a sealed table is, and whose.
-    pub struct RowKey {
-        pub doc_id: DocId,
-        pub page_number: Option<i32>,
-        pub job_id: JobId,
+    pub(crate) struct RowKey {
+        pub(crate) doc_id: DocId,
+        pub(crate) page_number: Option<i32>,
+        pub(crate) job_id: JobId,
     }
 }
 const ROW_KEY: [&str; 3] = ["doc_id", "page_number", "job_id"];
 
 columns! {
     /// Which document a row of `documents` is, and whose.
-    pub struct DocumentOwner {
-        pub doc_id: DocId,
-        pub job_id: JobId,
+    pub(crate) struct DocumentOwner {
+        pub(crate) doc_id: DocId,
+        pub(crate) job_id: JobId,
     }
 }
 const DOCUMENT_OWNER: [&str; 2] = ["doc_id", "job_id"];

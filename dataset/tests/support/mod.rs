@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each user takes what it needs")]
 
+pub mod faults;
+
 use std::path::Path;
 
 use bytes::Bytes;
@@ -82,8 +84,12 @@ pub fn uri(n: usize) -> String {
     format!("file:///made-up/{n:04}.pdf")
 }
 
+pub fn member(n: usize) -> Option<String> {
+    (n % 5 == 4).then(|| format!("member/{n}"))
+}
+
 pub fn doc_id(n: usize) -> DocId {
-    DocId::of(&uri(n), None)
+    DocId::of(&uri(n), member(n).as_deref())
 }
 
 pub fn content(n: usize) -> String {
@@ -95,7 +101,7 @@ pub fn document(n: usize, job_id: &JobId, page_count: usize) -> DocumentRow {
         doc_id: doc_id(n),
         content_sha256: Some(content(n)),
         source_uri: uri(n),
-        source_member: None,
+        source_member: member(n),
         media_type: "application/pdf".to_owned(),
         source_offset: None,
         source_length: None,
@@ -196,10 +202,10 @@ pub fn page(n: usize, number: usize, job_id: &JobId, shard_idx: u64, with_image:
         doc_id: doc_id(n),
         content_sha256: content(n),
         source_uri: uri(n),
-        source_member: (n % 5 == 4).then(|| format!("member/{n}")),
+        source_member: member(n),
         media_type: "application/pdf".to_owned(),
         page_number: number as i32,
-        page_count: Some(9),
+        page_count: None,
         split: split_of(&spec().split, &content(n)),
         text_chars: text.chars().count() as i32,
         text,
@@ -267,7 +273,7 @@ pub fn error(n: usize, number: Option<usize>, job_id: &JobId, shard_idx: u64) ->
         page_id: number.map(|number| page_id(&doc_id(n), number as u32)),
         page_number: number.map(|number| number as i32),
         source_uri: uri(n),
-        source_member: None,
+        source_member: member(n),
         media_type: "application/pdf".to_owned(),
         stage: if number.is_some() {
             Stage::Render
@@ -394,7 +400,7 @@ pub async fn plan_single_pages(area: &JobArea, documents: &[(usize, bool)]) {
         let line = PlannedDocument {
             doc_id: doc_id(n),
             source_uri: uri(n),
-            source_member: None,
+            source_member: member(n),
             object_bytes: 1,
             object_etag: None,
             media_type: "application/pdf".to_owned(),
