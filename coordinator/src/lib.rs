@@ -1,1 +1,64 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+mod commit;
+mod config;
+mod error;
+mod handle;
+mod job;
+mod lock;
+mod plan;
+mod progress;
+mod schedule;
+mod service;
+mod shared;
+mod state;
+pub mod store;
+mod submit;
+
+use std::sync::Arc;
+
+use quire_corpus::Stores;
+
+pub use config::{CoordinatorConfig, DeathPolicy, QuarantinePause, SealSettings};
+pub use error::{Error, Result};
+pub use handle::CoordinatorHandle;
+pub use job::{JobState, LeaseEnd, SessionState, ShardState};
+pub use lock::ExclusiveLock;
+pub use plan::{
+    Cutter, KnownDocument, KnownDocuments, PlanGroup, PlanIndex, PlanProgress, Survey, cut,
+};
+pub use service::CoordinatorService;
+pub use state::RunState;
+pub use submit::Submitted;
+
+use shared::Shared;
+use store::Store;
+
+/// Who hands out work and publishes what is done.
+#[derive(Debug)]
+pub struct Coordinator;
+
+impl Coordinator {
+    /// Opens a coordinator over a store. The service does nothing until it is run; the handle
+    /// answers calls at once.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense or the store fails.
+    pub async fn open(
+        config: CoordinatorConfig,
+        store: Arc<dyn Store>,
+        stores: Stores,
+        survey: Arc<dyn Survey>,
+    ) -> Result<(CoordinatorService, CoordinatorHandle)> {
+        config.validate()?;
+        if config.is_alone {
+            store.expire_sessions().await?;
+        }
+        let incarnation = store.incarnation().await?;
+        let shared = Arc::new(Shared::new(config, store, incarnation, stores, survey));
+        Ok((
+            CoordinatorService::new(Arc::clone(&shared)),
+            CoordinatorHandle { shared },
+        ))
+    }
+}

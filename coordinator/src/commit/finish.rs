@@ -1,0 +1,142 @@
+//! The end of a job: all rows accounted for, a closing manifest, a sealed version; or a cancel.
+
+use quire_core::{Fault, Faulty, JobId};
+use quire_dataset::{Closing, SealRequest, seal};
+
+use super::publish::publish;
+use crate::error::{Error, Result, chain};
+use crate::job::JobState;
+use crate::shared::{Shared, spec_of};
+use crate::store::{Counters, JobRecord, Why, records::signed};
+
+/// Moves a job on if its rows are all published, or its cancel is due.
+pub(crate) async fn advance(shared: &Shared, job: &JobRecord) -> Result<()> {
+    match job.state {
+        JobState::Running if is_published(job) => {
+            check_sums(job)?;
+            let finishing = JobState::Finishing;
+            shared
+                .store
+                .move_job(&job.job_id, JobState::Running, finishing, None)
+                .await?;
+            finish(shared, job).await
+        }
+        JobState::Finishing => finish(shared, job).await,
+        JobState::Canceling => cancel(shared, &job.job_id).await,
+        _ => Ok(()),
+    }
+}
+
+fn is_published(job: &JobRecord) -> bool {
+    let Counters {
+        pending,
+        leased,
+        committed,
+        rows_published,
+        ..
+    } = job.counters;
+    pending == 0 && leased == 0 && committed == 0 && rows_published == signed(job.plan.rows)
+}
+
+/// Every planned row is read, failed, skipped or given up, and counted once.
+fn check_sums(job: &JobRecord) -> Result<()> {
+    let Counters {
+        rows_ok,
+        rows_failed,
+        rows_skipped,
+        rows_quarantined,
+        ..
+    } = job.counters;
+    let sum = rows_ok + rows_failed + rows_skipped + rows_quarantined;
+    if sum == signed(job.plan.rows) {
+        return Ok(());
+    }
+    Err(Error::Contradiction {
+        job_id: job.job_id.clone(),
+        message: format!(
+            "{sum} rows are accounted for, {} were planned",
+            job.plan.rows
+        ),
+    })
+}
+
+async fn finish(shared: &Shared, job: &JobRecord) -> Result<()> {
+    publish(shared, &job.job_id, Some(Closing::Done)).await?;
+    let (_, output) = shared.output(&job.out)?;
+    let area = shared.area(&job.out, &job.job_id)?;
+    let settings = shared.config.seal.clone();
+    let request = SealRequest {
+        spec: spec_of(job)?,
+        created_at_unix_ms: shared.store.now_ms().await?,
+        planned_rows: Some(job.plan.rows),
+        title: settings.title,
+        license: settings.license,
+        renderer: settings.renderer,
+        renderer_version: settings.renderer_version,
+        tokenizer: settings.tokenizer,
+        scratch: settings.scratch,
+    };
+    // A big future: sealing holds readers and writers of several files.
+    let sealed = Box::pin(seal(&output, &area, request))
+        .await
+        .map_err(|source| Error::Dataset {
+            action: format!("seal job {}", job.job_id),
+            source: Box::new(source),
+        })?;
+    let version = sealed.version.version;
+    shared.store.finish_job(&job.job_id, Some(version)).await?;
+    tracing::info!(job_id = %job.job_id, version, "the dataset has a new version");
+    Ok(())
+}
+
+async fn cancel(shared: &Shared, job_id: &JobId) -> Result<()> {
+    shared.store.fence_job(job_id).await?;
+    publish(shared, job_id, Some(Closing::Canceled)).await?;
+    shared
+        .store
+        .move_job(job_id, JobState::Canceling, JobState::Canceled, None)
+        .await?;
+    Ok(())
+}
+
+/// Pauses a job that gave up too many rows: that is no bad page but something systematic.
+pub(crate) async fn watch_quarantine(shared: &Shared, job: &JobRecord) -> Result<()> {
+    let policy = shared.config.quarantine_pause;
+    let lost = u64::try_from(job.counters.rows_quarantined).unwrap_or(0);
+    let share = lost as f64 / job.plan.rows.max(1) as f64;
+    if job.state != JobState::Running || lost < policy.min_rows || share <= policy.fraction {
+        return Ok(());
+    }
+    let reason = format!("{lost} rows were given up because they kill their workers");
+    let why = Why {
+        reason,
+        fault: Some(Fault::Bug),
+    };
+    shared
+        .store
+        .move_job(&job.job_id, JobState::Running, JobState::Paused, Some(&why))
+        .await?;
+    Ok(())
+}
+
+/// Stops a job for good after an error that no retry cures; anything else is left for a retry.
+/// Whether the error was dealt with.
+pub(crate) async fn stop_on(shared: &Shared, job: &JobRecord, error: &Error) -> Result<bool> {
+    let fault = error.fault();
+    if matches!(fault, Fault::Unavailable | Fault::Fenced) {
+        return Ok(false);
+    }
+    let reason = chain(error);
+    tracing::error!(job_id = %job.job_id, ?fault, reason, "the job stops");
+    let why = Why {
+        reason,
+        fault: Some(fault),
+    };
+    let current = shared.job(&job.job_id).await?.state;
+    shared
+        .store
+        .move_job(&job.job_id, current, JobState::Failed, Some(&why))
+        .await?;
+    shared.store.fence_job(&job.job_id).await?;
+    Ok(true)
+}

@@ -1,0 +1,220 @@
+//! Ends leases: of sessions that fell silent, of workers that stand still, of those that said
+//! they failed or gave back. The verdict is made on what the store said, and applied only if
+//! that still holds.
+
+use quire_core::{DocId, LeaseId, SessionId};
+
+use super::halve;
+use super::verdict::{self, Case, Sentence};
+use crate::error::Result;
+use crate::job::LeaseEnd;
+use crate::plan::read;
+use crate::shared::Shared;
+use crate::store::{EndLease, LeaseRecord, ShardRecord, Verdict};
+
+/// How often a verdict is made anew when the state changed under it.
+const TRIES: usize = 8;
+
+/// Why a lease ends.
+#[derive(Debug, Clone)]
+pub(crate) struct Cause {
+    pub end: LeaseEnd,
+    /// The shard may be to blame.
+    pub charged: bool,
+    pub message: String,
+    pub suspects: Vec<DocId>,
+}
+
+impl Cause {
+    fn expired(message: &str, charged: bool, lease: &LeaseRecord) -> Self {
+        let suspects = if charged {
+            lease.in_flight.clone()
+        } else {
+            Vec::new()
+        };
+        Self {
+            end: LeaseEnd::Expired,
+            charged,
+            message: message.into(),
+            suspects,
+        }
+    }
+
+    pub(crate) fn released(message: &str) -> Self {
+        let (end, message) = (LeaseEnd::Released, message.to_owned());
+        Self {
+            end,
+            charged: false,
+            message,
+            suspects: Vec::new(),
+        }
+    }
+}
+
+/// Ends what expired; returns how many leases that were.
+pub(crate) async fn reap(shared: &Shared) -> Result<usize> {
+    let mut n_ended = 0;
+    for session in shared.store.expired_sessions().await? {
+        let leases = shared.store.leases_of_session(&session.session_id).await?;
+        let blame = verdict::to_blame(&leases);
+        for (lease, charged) in leases.iter().zip(blame) {
+            let message = format!("worker {} fell silent", session.worker_name);
+            end_lease(
+                shared,
+                &lease.lease_id,
+                &Cause::expired(&message, charged, lease),
+            )
+            .await?;
+            n_ended += 1;
+        }
+        shared.store.close_session(&session.session_id).await?;
+        tracing::info!(session_id = %session.session_id, n_leases = leases.len(), "session ended");
+    }
+    let timeout = i64::try_from(shared.config.progress_timeout.as_millis()).unwrap_or(i64::MAX);
+    let before = shared.store.now_ms().await?.saturating_sub(timeout);
+    for lease in shared.store.stalled_leases(before).await? {
+        let cause = Cause::expired("no further page for too long", true, &lease);
+        end_lease(shared, &lease.lease_id, &cause).await?;
+        n_ended += 1;
+    }
+    Ok(n_ended)
+}
+
+/// Gives back what a session holds: some leases, or all and the session with them.
+pub(crate) async fn release(
+    shared: &Shared,
+    session_id: &SessionId,
+    lease_ids: Option<&[LeaseId]>,
+    message: &str,
+) -> Result<()> {
+    for lease in shared.store.leases_of_session(session_id).await? {
+        if lease_ids.is_none_or(|ids| ids.contains(&lease.lease_id)) {
+            end_lease(shared, &lease.lease_id, &Cause::released(message)).await?;
+        }
+    }
+    if lease_ids.is_none() {
+        shared.store.close_session(session_id).await?;
+    }
+    Ok(())
+}
+
+/// Ends a live lease; `None` if it was not live any more.
+pub(crate) async fn end_lease(
+    shared: &Shared,
+    lease_id: &LeaseId,
+    cause: &Cause,
+) -> Result<Option<Sentence>> {
+    for _ in 0..TRIES {
+        let Some((lease, shard)) = shared.store.lease(lease_id).await? else {
+            return Ok(None);
+        };
+        let sentence = sentence(shared, &lease, &shard, cause).await?;
+        let end = EndLease {
+            lease_id: lease_id.clone(),
+            end: cause.end,
+            deaths_seen: shard.deaths,
+            charged: cause.charged,
+            message: cause.message.clone(),
+            suspects: cause.suspects.clone(),
+            verdict: verdict(shared, &shard, sentence, cause).await?,
+        };
+        if shared.store.end_lease(&end).await? {
+            report(&lease, sentence, cause);
+            shared.work.notify_waiters();
+            shared.tick.notify_one();
+            return Ok(Some(sentence));
+        }
+    }
+    Ok(None)
+}
+
+fn report(lease: &LeaseRecord, sentence: Sentence, cause: &Cause) {
+    let LeaseRecord {
+        lease_id,
+        job_id,
+        shard_idx,
+        epoch,
+        ..
+    } = lease;
+    let (end, charged, reason) = (cause.end, cause.charged, &cause.message);
+    match sentence {
+        Sentence::Retry { .. } if !charged => {
+            tracing::debug!(%job_id, shard_idx, epoch, %lease_id, %end, reason, "lease ended");
+        }
+        Sentence::Retry { .. } => {
+            tracing::warn!(%job_id, shard_idx, epoch, %end, reason, "a worker died on a shard");
+        }
+        Sentence::Halve => tracing::warn!(%job_id, shard_idx, reason, "shard is halved"),
+        Sentence::Quarantine => {
+            tracing::error!(%job_id, shard_idx, reason, "a row is given up: it kills its workers");
+        }
+    }
+}
+
+async fn sentence(
+    shared: &Shared,
+    lease: &LeaseRecord,
+    shard: &ShardRecord,
+    cause: &Cause,
+) -> Result<Sentence> {
+    let attempts = shared
+        .store
+        .attempts(&shard.job_id, shard.shard_idx)
+        .await?;
+    let case = Case {
+        end: cause.end,
+        charged: cause.charged,
+        n_rows: shard.span.n_rows,
+        epoch: shard.epoch,
+        deaths: shard.deaths,
+        node: &lease.node,
+        attempts: &attempts,
+    };
+    Ok(verdict::judge(&shared.config.deaths, &case))
+}
+
+/// What the store is asked to do; reads the plan where rows have to be told apart.
+async fn verdict(
+    shared: &Shared,
+    shard: &ShardRecord,
+    sentence: Sentence,
+    cause: &Cause,
+) -> Result<Verdict> {
+    let isolate = verdict::isolate(&cause.suspects, &shard.isolate);
+    match sentence {
+        Sentence::Retry { wait_ms } => {
+            let not_before_ms = shared.store.now_ms().await?.saturating_add(wait_ms);
+            let not_before_ms = if wait_ms == 0 { 0 } else { not_before_ms };
+            Ok(Verdict::Retry {
+                not_before_ms,
+                isolate,
+            })
+        }
+        Sentence::Halve => {
+            let area = shared.area_of(&shard.job_id).await?;
+            let found = read::lines_of(&area, &shard.span).await?;
+            let after = halve::cut_after(&found.lines, &cause.suspects);
+            let spans = halve::split(&shard.span, &found.line_rows, after);
+            Ok(Verdict::Halve { spans, isolate })
+        }
+        Sentence::Quarantine => {
+            let area = shared.area_of(&shard.job_id).await?;
+            let mut found = read::lines_of(&area, &shard.span).await?;
+            let Some(line) = found.lines.pop() else {
+                return Err(crate::Error::Contradiction {
+                    job_id: shard.job_id.clone(),
+                    message: format!("shard {} has no line", shard.shard_idx),
+                });
+            };
+            let message = format!(
+                "given up after {} attempts that ended with their worker: {}",
+                shard.deaths + 1,
+                cause.message
+            );
+            Ok(Verdict::Quarantine {
+                line: Box::new(line),
+                message,
+            })
+        }
+    }
+}

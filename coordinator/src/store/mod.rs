@@ -1,0 +1,155 @@
+//! Who works on what, durable. One trait, and one transaction a call: each change is conditional
+//! on the state it was decided upon, so that it is safe to repeat and safe to race.
+//!
+//! What readers of the dataset see is not here but in the numbered manifests, which win over
+//! every store ([`Store::apply_manifest`]).
+
+mod memory;
+pub mod records;
+mod sqlite;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod machine;
+
+use async_trait::async_trait;
+use quire_core::{JobId, LeaseId, SessionId, ShardIdx};
+
+use crate::error::Result;
+use crate::job::{JobState, ShardState};
+
+pub use memory::MemoryStore;
+pub use records::{
+    AppliedManifest, AttemptRecord, Beat, Commit, CommitResult, Counters, CreateJob, EndLease,
+    FailureCount, Grant, JobRecord, LeaseRecord, LeaseStage, NewJob, NewSession, NewShard,
+    PartRecord, PlanTotals, Progress, QuarantineRecord, RowCounts, SessionRecord, ShardChange,
+    ShardRecord, Span, Standing, Verdict, Why,
+};
+pub use sqlite::SqliteStore;
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobQuery {
+    /// Only jobs that are not in a final state.
+    pub unfinished: bool,
+    /// Only jobs with a smaller number.
+    pub before: Option<i64>,
+    pub limit: u32,
+}
+
+/// Which shards to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardQuery {
+    /// Only shards after this one.
+    pub after: Option<ShardIdx>,
+    pub state: Option<ShardState>,
+    pub limit: u32,
+}
+
+/// Jobs, shards, leases and sessions.
+#[async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// A name that was drawn when the store was made.
+    async fn incarnation(&self) -> Result<String>;
+    /// Milliseconds since the Unix epoch by the clock that decides expiry.
+    async fn now_ms(&self) -> Result<i64>;
+
+    /// Takes a job unless another of the same dataset is unfinished or stands later in the
+    /// sequence.
+    async fn create_job(&self, job: &NewJob) -> Result<CreateJob>;
+    /// One job.
+    async fn job(&self, job_id: &JobId) -> Result<Option<JobRecord>>;
+    /// The newest job of a dataset.
+    async fn newest_job(&self, out: &str) -> Result<Option<JobRecord>>;
+    /// Jobs, newest first.
+    async fn jobs(&self, query: &JobQuery) -> Result<Vec<JobRecord>>;
+    /// Moves a job if it is in `from`; leaving a running state ends nothing by itself.
+    async fn move_job(
+        &self,
+        job_id: &JobId,
+        from: JobState,
+        to: JobState,
+        why: Option<&Why>,
+    ) -> Result<bool>;
+    /// Adds shards to a job that is planned; those that are known already stay as they are.
+    async fn add_shards(&self, job_id: &JobId, shards: &[NewShard]) -> Result<()>;
+    /// Planning is over: the job runs.
+    async fn start_job(&self, job_id: &JobId, plan: &PlanTotals) -> Result<bool>;
+    /// The job is done: with the version that has its rows, or from planning with nothing to do.
+    async fn finish_job(&self, job_id: &JobId, version: Option<u64>) -> Result<bool>;
+
+    /// Makes a worker known.
+    async fn open_session(&self, session: &NewSession) -> Result<()>;
+    /// A session that is not gone.
+    async fn session(&self, session_id: &SessionId) -> Result<Option<SessionRecord>>;
+    /// Keeps a session alive and notes progress. Answers for each lease named; `None` if the
+    /// session is unknown.
+    async fn heartbeat(&self, beat: &Beat) -> Result<Option<Vec<Standing>>>;
+    /// Forgets a session that holds no lease; whether it is gone now.
+    async fn close_session(&self, session_id: &SessionId) -> Result<bool>;
+    /// Lets every session expire now: their processes are known to be dead.
+    async fn expire_sessions(&self) -> Result<()>;
+    /// Sessions that expired.
+    async fn expired_sessions(&self) -> Result<Vec<SessionRecord>>;
+
+    /// Gives the first waiting shard of a running job to a live session.
+    async fn grant(
+        &self,
+        session_id: &SessionId,
+        job_id: &JobId,
+        lease_id: &LeaseId,
+    ) -> Result<Grant>;
+    /// A live lease with its shard.
+    async fn lease(&self, lease_id: &LeaseId) -> Result<Option<(LeaseRecord, ShardRecord)>>;
+    /// The shard whose accepted part this lease brought.
+    async fn won_by(&self, lease_id: &LeaseId) -> Result<Option<ShardRecord>>;
+    /// Live leases of a session.
+    async fn leases_of_session(&self, session_id: &SessionId) -> Result<Vec<LeaseRecord>>;
+    /// Live leases of a job.
+    async fn leases_of_job(&self, job_id: &JobId) -> Result<Vec<LeaseRecord>>;
+    /// Live leases that made no progress since `before_ms`.
+    async fn stalled_leases(&self, before_ms: i64) -> Result<Vec<LeaseRecord>>;
+    /// Accepts a part if its lease is live and the job takes commits, in one statement; every
+    /// other lease of the shard ends.
+    async fn commit(&self, commit: &Commit) -> Result<CommitResult>;
+    /// Ends a live lease without a part. `false` if it was not live any more, or the verdict was
+    /// made on a state that has changed.
+    async fn end_lease(&self, end: &EndLease) -> Result<bool>;
+    /// Ends every lease of a job that takes no more commits.
+    async fn fence_job(&self, job_id: &JobId) -> Result<u64>;
+    /// Attempts on a shard that ended without a part, oldest first.
+    async fn attempts(&self, job_id: &JobId, shard_idx: ShardIdx) -> Result<Vec<AttemptRecord>>;
+
+    /// Shards in order.
+    async fn shards(&self, job_id: &JobId, query: &ShardQuery) -> Result<Vec<ShardRecord>>;
+    /// Shards with a row among these, halved ones left out, in plan order.
+    async fn overlapping(
+        &self,
+        job_id: &JobId,
+        first_row: u64,
+        end_row: u64,
+    ) -> Result<Vec<ShardRecord>>;
+    /// The first number that no shard of the job has.
+    async fn next_shard_idx(&self, job_id: &JobId) -> Result<ShardIdx>;
+    /// Rows that were given up, in plan order.
+    async fn quarantine(&self, job_id: &JobId) -> Result<Vec<QuarantineRecord>>;
+    /// Failed rows by code, most frequent first.
+    async fn failures(&self, job_id: &JobId) -> Result<Vec<FailureCount>>;
+    /// Applies a manifest if the one before it was the last; leases on what it lists end.
+    async fn apply_manifest(&self, job_id: &JobId, manifest: &AppliedManifest) -> Result<bool>;
+}
+
+/// Whether a report shows that a lease moved on. One that waits behind others on its worker, or
+/// for an object store that is away, does not stand still through its own fault.
+fn moved_on(lease: &LeaseRecord, report: &Progress, store_away: bool) -> bool {
+    report.rows_done > lease.rows_done
+        || report.stage != lease.stage
+        || report.stage == LeaseStage::Queued
+        || (report.stage == LeaseStage::Uploading && store_away)
+}
+
+/// A job that goes on forgets why it did not.
+fn forgets_why(state: JobState) -> bool {
+    matches!(state, JobState::Planning | JobState::Running)
+}
