@@ -4,12 +4,13 @@
 //! ```text
 //! {"width_px": 1241, "height_px": 1754,
 //!  "lines": [{"text": "…", "quad": [[x, y], …4], "confidence": 0.98}, …],
+//!  "image": "page.ppm",
 //!  "regions": [{"label_raw": "title", "rect": [x0, y0, x1, y1], "confidence": 0.9}, …]}
 //! ```
 
 use std::io::{Read as _, Write as _};
 
-use quire_core::{Label, Line, Quad, Rect};
+use quire_core::{Label, Line, PageImage, Quad, Rect};
 use quire_layout::{PageInput, Region, compose};
 use serde_json::{Value, json};
 
@@ -57,17 +58,33 @@ fn region(value: &Value) -> Region {
     }
 }
 
+/// A binary PPM (`P6`, 8 bits a channel).
+fn picture(path: &str) -> Option<PageImage> {
+    let bytes = std::fs::read(path).ok()?;
+    let mut words = bytes.splitn(5, u8::is_ascii_whitespace);
+    (words.next()? == b"P6").then_some(())?;
+    let mut number = || std::str::from_utf8(words.next()?).ok()?.parse::<u32>().ok();
+    let (width, height, _most) = (number()?, number()?, number()?);
+    Some(PageImage {
+        width,
+        height,
+        rgb: words.next()?.to_vec(),
+        dpi: None,
+    })
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut json_text = String::new();
     std::io::stdin().read_to_string(&mut json_text)?;
     let page: Value = serde_json::from_str(&json_text)?;
     let list = |name: &str| page[name].as_array().cloned().unwrap_or_default();
+    let image = page["image"].as_str().and_then(picture);
     let composed = compose(PageInput {
         width_px: page["width_px"].as_u64().unwrap_or(0) as u32,
         height_px: page["height_px"].as_u64().unwrap_or(0) as u32,
         lines: list("lines").iter().map(line).collect(),
         regions: list("regions").iter().map(region).collect(),
-        image: None,
+        image: image.as_ref(),
     });
     let out = match std::env::args().nth(1).as_deref() {
         Some("--markdown") => composed.text,

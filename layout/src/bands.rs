@@ -8,6 +8,7 @@ use quire_core::Rect;
 
 use crate::draft::Page;
 use crate::rows::Row;
+use crate::rules;
 
 /// Most heights one table row reaches over; bounds the search.
 const MAX_SLABS: usize = 14;
@@ -29,11 +30,96 @@ pub(crate) fn cut(
     rows: &[Row],
     column_of: &dyn Fn(usize) -> Option<usize>,
 ) -> Option<Vec<Band>> {
-    let slabs = slabs(page, rows);
-    let n = slabs.len();
-    if n < MIN_ROWS {
+    let mut bands: Vec<Band> = match ruled(page, rows) {
+        Some(groups) => groups
+            .into_iter()
+            .map(|items| whole(page, items, column_of))
+            .collect(),
+        None => search(page, &slabs(page, rows), column_of),
+    };
+    bands.retain(|band| !band.items.is_empty());
+    let total: usize = bands.iter().map(|band| band.items.len()).sum();
+    let fitting: usize = bands
+        .iter()
+        .filter(|band| band.fits)
+        .map(|band| band.items.len())
+        .sum();
+    let n_fitting = bands.iter().filter(|band| band.fits).count();
+    (n_fitting >= MIN_ROWS && fitting * 10 >= total * 8).then_some(bands)
+}
+
+/// The items between ruling lines, where the page image shows a table ruled row by row.
+fn ruled(page: &Page<'_>, rows: &[Row]) -> Option<Vec<Vec<usize>>> {
+    let image = page.image?;
+    let items: Vec<usize> = rows
+        .iter()
+        .flat_map(|row| row.items.iter().copied())
+        .collect();
+    let bounds = page.bounds(items.iter().copied());
+    let lines = rules::horizontal(image, page.frame, &bounds);
+    if lines.len() < MIN_ROWS - 1 {
         return None;
     }
+    let mut groups: Vec<Vec<usize>> = vec![Vec::new(); lines.len() + 1];
+    for item in items {
+        let rect = &page.items[item].rect;
+        let middle = (rect.y0 + rect.y1) / 2.0;
+        groups[lines.iter().filter(|&&y| y < middle).count()].push(item);
+    }
+    let mut groups: Vec<Vec<usize>> = groups
+        .into_iter()
+        .flat_map(|group| at_wide_gaps(page, group))
+        .collect();
+    groups.retain(|group| !group.is_empty());
+    // A rule under the head and one at the end say nothing of the rows between.
+    let largest = groups.iter().map(Vec::len).max().unwrap_or(0);
+    let mean = rows.len() as f32 / groups.len().max(1) as f32;
+    let is_row_by_row = groups.len() >= MIN_ROWS
+        && mean < 4.0
+        && largest * 3 <= rows.len().max(groups.len() * 2) * 2;
+    is_row_by_row.then_some(groups)
+}
+
+/// Cuts a group where more than a line's height is free: a heading between two tables.
+fn at_wide_gaps(page: &Page<'_>, mut group: Vec<usize>) -> Vec<Vec<usize>> {
+    group.sort_by(|&a, &b| page.items[a].rect.y0.total_cmp(&page.items[b].rect.y0));
+    let mut parts: Vec<(f32, Vec<usize>)> = Vec::new();
+    for item in group {
+        let rect = &page.items[item].rect;
+        match parts.last_mut() {
+            Some((bottom, part)) if rect.y0 - *bottom < page.em => {
+                *bottom = bottom.max(rect.y1);
+                part.push(item);
+            }
+            _ => parts.push((rect.y1, vec![item])),
+        }
+    }
+    parts.into_iter().map(|(_, part)| part).collect()
+}
+
+/// A table row that rules give: it fits if it has two cells or more.
+fn whole(
+    page: &Page<'_>,
+    mut items: Vec<usize>,
+    column_of: &dyn Fn(usize) -> Option<usize>,
+) -> Band {
+    items.sort_by(|&a, &b| page.items[a].rect.y0.total_cmp(&page.items[b].rect.y0));
+    let mut columns: Vec<usize> = items.iter().filter_map(|&item| column_of(item)).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    Band {
+        items,
+        fits: columns.len() >= 2,
+    }
+}
+
+/// The cut whose bands fit best in total.
+fn search(
+    page: &Page<'_>,
+    slabs: &[Vec<usize>],
+    column_of: &dyn Fn(usize) -> Option<usize>,
+) -> Vec<Band> {
+    let n = slabs.len();
     // The best total up to each slab, and where its last band starts.
     let mut best: Vec<(f32, usize)> = vec![(0.0, 0); n + 1];
     for end in 1..=n {
@@ -60,14 +146,7 @@ pub(crate) fn cut(
         end = start;
     }
     bands.reverse();
-    let total: usize = bands.iter().map(|band| band.items.len()).sum();
-    let fitting: usize = bands
-        .iter()
-        .filter(|band| band.fits)
-        .map(|band| band.items.len())
-        .sum();
-    let n_fitting = bands.iter().filter(|band| band.fits).count();
-    (n_fitting >= MIN_ROWS && fitting * 10 >= total * 8).then_some(bands)
+    bands
 }
 
 /// Items whose middles overlap in height, top to bottom.

@@ -221,7 +221,7 @@ mod tests {
     fn code_reads_unlike_text() {
         for code in [
             "for (int i = 0; i < n; i++) {",
-            "sudo apt install tex",
+            "sudo apt install texlive-full;",
             "return x;",
             "\\usepackage{ctex}",
         ] {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use quire_core::{Label, Rect};
+use quire_core::{Label, PageImage, Rect};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::chars::{is_cjk, is_hyphen};
@@ -45,6 +45,7 @@ impl Zone {
 #[derive(Debug)]
 pub(crate) struct Page<'a> {
     pub(crate) frame: &'a Frame,
+    pub(crate) image: Option<&'a PageImage>,
     pub(crate) items: Vec<Item>,
     pub(crate) zones: Vec<Zone>,
     /// Height of a line of running text, pixels of the frame: the unit of all distances.
@@ -56,7 +57,7 @@ pub(crate) struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    pub(crate) fn new(input: &PageInput<'_>, frame: &'a Frame) -> Self {
+    pub(crate) fn new(input: &PageInput<'a>, frame: &'a Frame) -> Self {
         let items: Vec<Item> = input
             .lines
             .iter()
@@ -90,6 +91,7 @@ impl<'a> Page<'a> {
         let (spaces_scripts, words) = habits(&items);
         Self {
             frame,
+            image: input.image,
             items,
             zones: input
                 .regions

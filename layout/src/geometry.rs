@@ -129,6 +129,15 @@ impl Frame {
         .clamped()
     }
 
+    /// A point of the frame in fractions of the image, inside it.
+    pub(crate) fn fraction_of(&self, point: [f32; 2]) -> [f32; 2] {
+        let [x, y] = self.unturn_point(point);
+        [
+            (x / self.width).clamp(0.0, 1.0),
+            (y / self.height).clamp(0.0, 1.0),
+        ]
+    }
+
     /// Whether the text leans enough for an upright box to be a poor outline.
     pub(crate) fn is_leaning(&self) -> bool {
         self.skew.abs() > 0.4f32.to_radians()

@@ -44,6 +44,7 @@ mod markdown;
 mod order;
 mod regions;
 mod rows;
+mod rules;
 mod tables;
 
 use quire_core::{Block, Label, Line, PageImage, Rect};

@@ -123,13 +123,19 @@ impl Cutter<'_, '_> {
         let mut single: Vec<usize> = Vec::new();
         let mut at = 0;
         let mut found = false;
+        let mut n_failed = 0;
         while at < slabs.len() {
             let Some((end, gutter)) = self.columns(&atoms, &slabs[at..]) else {
-                single.extend(&slabs[at].atoms);
-                at += 1;
+                // A long table fails from each of its rows on: look again at ever wider steps.
+                n_failed += 1;
+                let step = if n_failed > 8 { n_failed / 4 } else { 1 };
+                let next = (at + step).min(slabs.len());
+                single.extend(slabs[at..next].iter().flat_map(|slab| &slab.atoms));
+                at = next;
                 continue;
             };
             found = true;
+            n_failed = 0;
             self.flow_of(&atoms, &mut single);
             let inside = slabs[at..at + end]
                 .iter()
@@ -222,6 +228,7 @@ impl Cutter<'_, '_> {
         let min_gutter = self.page.em * 0.6;
         let mut gaps = slabs.first()?.gaps.clone();
         let mut best: Option<(usize, Vec<(f32, f32)>)> = None;
+        let mut reach = (f32::MAX, f32::MIN);
         for end in 1..=slabs.len() {
             if end > 1 {
                 gaps = intersect(&gaps, &slabs[end - 1].gaps, min_gutter);
@@ -229,16 +236,15 @@ impl Cutter<'_, '_> {
             if gaps.is_empty() {
                 break;
             }
-            let inner: Vec<(f32, f32)> = gaps
-                .iter()
-                .copied()
-                .filter(|gap| {
-                    let inside = || slabs[..end].iter().flat_map(|slab| &slab.atoms);
-                    let middle = (gap.0 + gap.1) / 2.0;
-                    inside().any(|&atom| centre_x(&atoms[atom].rect) < middle)
-                        && inside().any(|&atom| centre_x(&atoms[atom].rect) > middle)
-                })
-                .collect();
+            for &atom in &slabs[end - 1].atoms {
+                let x = centre_x(&atoms[atom].rect);
+                reach = (reach.0.min(x), reach.1.max(x));
+            }
+            let has_both_sides = |gap: &&(f32, f32)| {
+                let middle = (gap.0 + gap.1) / 2.0;
+                reach.0 < middle && reach.1 > middle
+            };
+            let inner: Vec<(f32, f32)> = gaps.iter().filter(has_both_sides).copied().collect();
             if !inner.is_empty() {
                 best = Some((end, inner));
             } else if best.is_some() {

@@ -4,6 +4,7 @@ use quire_core::{Label, Rect};
 
 use crate::draft::{Item, Page, Zone};
 use crate::rows::rows;
+use crate::rules;
 use crate::tables;
 
 /// Share of a line's area that must lie inside a region.
@@ -14,6 +15,7 @@ const PROSE_ROWS: usize = 4;
 /// Sets every item's zone and drops zones that the lines contradict.
 pub(crate) fn assign(page: &mut Page<'_>) {
     drop_doubles(&mut page.zones);
+    add_ruled(page);
     place_items(page);
     let kept: Vec<bool> = (0..page.zones.len())
         .map(|zone| is_plausible(page, zone))
@@ -24,6 +26,86 @@ pub(crate) fn assign(page: &mut Page<'_>) {
     let mut keep = kept.iter();
     page.zones.retain(|_| *keep.next().unwrap_or(&false));
     place_items(page);
+}
+
+/// Boxes ruled row by row that the detector did not see become tables; whether they are, the
+/// lines inside decide like for any other.
+fn add_ruled(page: &mut Page<'_>) {
+    let Some(image) = page.image else { return };
+    let stacks = rules::ruled_stacks(image, page.frame, page.em);
+    let parts: Vec<Rect> = stacks
+        .iter()
+        .flat_map(|stack| at_headings(page, stack))
+        .collect();
+    for mut rect in parts {
+        let is_seen = page.zones.iter().any(|zone| {
+            zone.is_solid() && zone.rect.overlap(&rect) > 0.3 * rect.area().min(zone.rect.area())
+        });
+        if is_seen {
+            continue;
+        }
+        // Often no rule closes the last row.
+        let mut below: Vec<Rect> = page
+            .items
+            .iter()
+            .map(|item| item.rect)
+            .filter(|line| {
+                line.y0 > rect.y1 - 0.4 * page.em
+                    && line.x0 > rect.x0 - page.em
+                    && line.x1 < rect.x1 + page.em
+            })
+            .collect();
+        below.sort_by(|a, b| a.y0.total_cmp(&b.y0));
+        for line in below.iter().take(24) {
+            if line.y0 - rect.y1 < 0.7 * page.em {
+                rect.y1 = rect.y1.max(line.y1);
+            }
+        }
+        page.zones.push(Zone {
+            label: Label::Table,
+            label_raw: "ruled".to_owned(),
+            rect,
+            confidence: 0.5,
+        });
+    }
+}
+
+/// Boxes of a stack of rules, cut where a line stands apart between two rules: the heading of
+/// the next table.
+fn at_headings(page: &Page<'_>, stack: &[Rect]) -> Vec<Rect> {
+    let stands_apart = |above: &Rect, below: &Rect| {
+        let inside = |rect: &Rect| {
+            let (x, y) = ((rect.x0 + rect.x1) / 2.0, (rect.y0 + rect.y1) / 2.0);
+            y > above.y0 && y < below.y1 && x > above.x0 && x < above.x1
+        };
+        let mut bottom = above.y1;
+        let mut lines: Vec<Rect> = page
+            .items
+            .iter()
+            .map(|item| item.rect)
+            .filter(inside)
+            .collect();
+        lines.sort_by(|a, b| a.y0.total_cmp(&b.y0));
+        lines.iter().any(|line| {
+            let gap = line.y0 - bottom;
+            bottom = bottom.max(line.y1);
+            gap > 1.3 * page.em
+        })
+    };
+    let mut parts: Vec<Vec<Rect>> = Vec::new();
+    for rule in stack {
+        match parts.last_mut() {
+            Some(part) if !part.last().is_some_and(|last| stands_apart(last, rule)) => {
+                part.push(*rule);
+            }
+            _ => parts.push(vec![*rule]),
+        }
+    }
+    parts
+        .into_iter()
+        .filter(|part| part.len() >= 2)
+        .filter_map(|part| part.into_iter().reduce(|a, b| a.union(&b)))
+        .collect()
 }
 
 fn place_items(page: &mut Page<'_>) {
