@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use quire_core::DocId;
+use quire_dataset::{Dataset, DocumentRow, DocumentStatus, Output};
 
+use crate::error::{Error, Result};
 use crate::plan::survey::Surveyed;
 
 /// What the newest version has already.
@@ -37,8 +39,29 @@ struct KnownSource {
 
 impl KnownDocuments {
     /// Reads the documents of the newest version, if there is one.
-    pub(crate) async fn load(_output: &quire_dataset::Output) -> crate::error::Result<Self> {
-        Ok(Self::default())
+    pub(crate) async fn load(output: &Output) -> Result<Self> {
+        let unread = |source| Error::Dataset {
+            action: "read the documents of the newest version".into(),
+            source: Box::new(source),
+        };
+        let mut known = Self::default();
+        if output.newest_version().await.map_err(unread)?.is_none() {
+            return Ok(known);
+        }
+        let dataset = Dataset::open(output).await.map_err(unread)?;
+        let mut documents = dataset.rows::<DocumentRow>();
+        while let Some(row) = documents.next().await.map_err(unread)? {
+            let has_pages =
+                matches!(row.status, DocumentStatus::Complete | DocumentStatus::Partial);
+            known.add(KnownDocument {
+                doc_id: row.doc_id,
+                source_uri: row.source_uri,
+                content_sha256: row.content_sha256,
+                source_etag: row.source_etag,
+                has_pages,
+            });
+        }
+        Ok(known)
     }
 
     /// Adds a document of the newest version.
