@@ -127,6 +127,10 @@ async fn draw(pool: &RenderPool, file: &Path, args: &Args) -> Result<(), Box<dyn
                 {
                     println!("{}", layer.visible_text);
                 }
+                if let (Some(folder), Some(layer)) = (&args.png, &page.text_layer) {
+                    let to = folder.join(format!("{name}.{page_idx}.txt"));
+                    std::fs::write(to, &layer.visible_text)?;
+                }
                 if let Some(folder) = &args.png {
                     let image = &page.image;
                     let to = folder.join(format!("{name}.{page_idx}.png"));

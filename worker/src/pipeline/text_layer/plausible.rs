@@ -42,9 +42,14 @@ static FREQUENT_SET: LazyLock<HashSet<char>> = LazyLock::new(|| FREQUENT.chars()
 /// The first doubt about `text`, if there is one.
 pub(super) fn doubt(text: &str) -> Option<Doubt> {
     let mut counts = Counts::default();
-    text.chars()
-        .filter(|c| !c.is_whitespace())
-        .for_each(|c| counts.add(c));
+    let mut previous = ' ';
+    for c in text.chars().filter(|c| !c.is_whitespace()) {
+        // Dot leaders of tables of contents say nothing.
+        if c.is_alphanumeric() || c != previous {
+            counts.add(c);
+        }
+        previous = c;
+    }
     let Counts {
         total,
         latin,
@@ -148,6 +153,8 @@ mod tests {
             doubt(&"12.5 17.25 3.0 1998 2004 45% 1,200 ".repeat(4)),
             None
         );
+        let contents = "Introduction to the matter . . . . . . . . . . . . . . . . . . . . 12 ";
+        assert_eq!(doubt(&contents.repeat(8)), None);
         assert_eq!(doubt("A short title"), Some(Doubt::TooShort));
         assert_eq!(doubt("#$%&*()!@ ><?:{} |~^ a1"), Some(Doubt::MostlySigns));
         assert_eq!(doubt("مرحبا بالعالم هذا نص عربي"), Some(Doubt::Script));

@@ -184,3 +184,77 @@ const DENIED_CALLS: &[i64] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_access,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use rustix::process::Signal;
+
+    /// Names what the second run of the test does behind the walls.
+    const DEED: &str = "QUIRE_TEST_DEED";
+
+    /// Runs `deed` in a process of its own and gives how that ended: its exit code, or the signal
+    /// that killed it.
+    fn outcome(test: &str, deed: &str) -> Result<i32, i32> {
+        let module = module_path!().split_once("::").map_or("", |(_, path)| path);
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("{module}::{test}"), "--nocapture"])
+            .env(DEED, deed)
+            .output()
+            .unwrap();
+        output
+            .status
+            .code()
+            .ok_or(output.status.signal().unwrap_or(0))
+    }
+
+    fn close_off() {
+        let mut status = super::SandboxStatus::default();
+        super::enter(&mut status);
+        assert!(status.seccomp, "{status:?}");
+    }
+
+    #[test]
+    fn forbidden_deeds_kill_or_fail() {
+        if let Some(deed) = std::env::var_os(DEED) {
+            close_off();
+            match deed.to_str().unwrap() {
+                "compute" => {
+                    let sum = std::thread::spawn(|| vec![1u64; 10 << 20].iter().sum::<u64>());
+                    assert_eq!(sum.join().unwrap(), 10 << 20);
+                }
+                "open" => assert!(std::fs::File::open("/etc/hostname").is_err()),
+                "write" => assert!(std::fs::write("/tmp/quire-sandbox-test", "x").is_err()),
+                "list" => assert!(std::fs::read_dir("/").is_err()),
+                "connect" => drop(std::net::TcpStream::connect("127.0.0.1:9")),
+                "listen" => drop(std::os::unix::net::UnixListener::bind("\0quire-test")),
+                "run" => drop(Command::new("/bin/true").status()),
+                "delete" => drop(std::fs::remove_file("/tmp/quire-sandbox-test")),
+                other => panic!("unknown deed {other}"),
+            }
+            // Not through the harness, which talks to threads and files of its own.
+            #[expect(clippy::exit, reason = "the process has done its one deed")]
+            std::process::exit(42);
+        }
+        let killed = Err(Signal::SYS.as_raw());
+        let expected = [
+            ("compute", Ok(42)),
+            ("open", Ok(42)),
+            ("write", Ok(42)),
+            ("list", Ok(42)),
+            ("connect", killed),
+            ("listen", killed),
+            ("run", killed),
+            ("delete", killed),
+        ];
+        for (deed, expected) in expected {
+            assert_eq!(
+                outcome("forbidden_deeds_kill_or_fail", deed),
+                expected,
+                "{deed}"
+            );
+        }
+    }
+}
