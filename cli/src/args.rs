@@ -11,7 +11,7 @@ use crate::settings::FlagValue;
 #[derive(Debug, Parser)]
 #[command(name = "quire", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or settings.")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     pub common: CommonArgs,
     #[command(subcommand)]
@@ -20,7 +20,7 @@ pub struct Args {
 
 /// Flags of every command.
 #[derive(Debug, Clone, Default, ClapArgs)]
-pub struct CommonArgs {
+pub(crate) struct CommonArgs {
     /// Settings file, laid over the defaults
     #[arg(long, global = true, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub struct CommonArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Read documents and write a dataset; go on where an earlier run stopped
     Run(RunArgs),
     /// Check a dataset against every promise its format makes
@@ -59,8 +59,8 @@ pub enum Command {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct RunArgs {
-    /// Folders, files, patterns, or JSON-lines lists; local paths or URIs of configured stores
+pub(crate) struct RunArgs {
+    /// Folders, files, patterns, or @FILE (a list); local paths or URIs of a store
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<String>,
     /// Where the dataset goes: a folder, or a URI of a configured store
@@ -72,7 +72,7 @@ pub struct RunArgs {
 
 /// Flags that decide how pages are read.
 #[derive(Debug, Default, ClapArgs)]
-pub struct ReadingArgs {
+pub(crate) struct ReadingArgs {
     /// What goes into the `image` column
     #[arg(long, value_name = "MODE")]
     pub image_mode: Option<ImageModeArg>,
@@ -91,26 +91,26 @@ pub struct ReadingArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ImageModeArg {
+pub(crate) enum ImageModeArg {
     None,
     Embed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TextLayerArg {
+pub(crate) enum TextLayerArg {
     Compare,
     Prefer,
     Ignore,
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct DatasetArgs {
+pub(crate) struct DatasetArgs {
     /// The dataset
     pub out: String,
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct InspectArgs {
+pub(crate) struct InspectArgs {
     /// The dataset
     pub out: String,
     /// Show this page: Markdown, blocks, and a PNG with its boxes drawn
@@ -125,7 +125,7 @@ pub struct InspectArgs {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct RetryArgs {
+pub(crate) struct RetryArgs {
     /// The dataset
     pub out: String,
     /// SQL condition on the errors table, such as "code = 'timeout' AND attempts < 3"
@@ -139,13 +139,13 @@ pub struct RetryArgs {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// A dataset, or where one will go; without it only machine and settings are checked
     pub out: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct FilesArgs {
+pub(crate) struct FilesArgs {
     /// The dataset
     pub out: String,
     /// Only files of this table
@@ -157,7 +157,7 @@ pub struct FilesArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TableArg {
+pub(crate) enum TableArg {
     Pages,
     Documents,
     Errors,
@@ -165,7 +165,7 @@ pub enum TableArg {
 
 impl TableArg {
     /// As files are listed.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Pages => "pages",
             Self::Documents => "documents",
@@ -176,7 +176,7 @@ impl TableArg {
 
 impl CommonArgs {
     /// Settings that these flags set.
-    pub fn flag_values(&self) -> Vec<FlagValue> {
+    pub(crate) fn flag_values(&self) -> Vec<FlagValue> {
         let level = |level: &str, flag| FlagValue {
             key: "log.level",
             value: Value::String(level.to_owned()),
@@ -193,7 +193,7 @@ impl CommonArgs {
 
 impl ReadingArgs {
     /// Settings that these flags set.
-    pub fn flag_values(&self) -> Vec<FlagValue> {
+    pub(crate) fn flag_values(&self) -> Vec<FlagValue> {
         let text = |value: &str| Value::String(value.to_owned());
         let image_mode = self.image_mode.map(|mode| match mode {
             ImageModeArg::None => text("none"),
@@ -220,7 +220,7 @@ impl ReadingArgs {
 
 impl RunArgs {
     /// Settings that these flags set.
-    pub fn flag_values(&self) -> Vec<FlagValue> {
+    pub(crate) fn flag_values(&self) -> Vec<FlagValue> {
         let out = self.out.clone().map(Value::String);
         let out = out.map(|value| FlagValue { key: "run.out", value, flag: "--out" });
         out.into_iter().chain(self.reading.flag_values()).collect()
@@ -229,7 +229,7 @@ impl RunArgs {
 
 impl Command {
     /// Settings that the flags of this command set.
-    pub fn flag_values(&self) -> Vec<FlagValue> {
+    pub(crate) fn flag_values(&self) -> Vec<FlagValue> {
         match self {
             Self::Run(args) => args.flag_values(),
             Self::Retry(args) => args.reading.flag_values(),

@@ -9,7 +9,7 @@ use crate::summary::Summary;
 /// Something that happened to a job.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
+pub(crate) enum Event {
     /// A job is taken up.
     Started {
         job_id: String,
@@ -49,7 +49,7 @@ pub enum Event {
 }
 
 /// The event of a snapshot.
-pub fn progress(snapshot: &Snapshot, speed: &Speed) -> Event {
+pub(crate) fn progress(snapshot: &Snapshot, speed: &Speed) -> Event {
     let left = snapshot.pages_planned.saturating_sub(snapshot.pages_done);
     Event::Progress {
         phase: phase_name(snapshot.phase),

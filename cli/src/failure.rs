@@ -7,7 +7,7 @@ use quire_core::{Fault, Faulty};
 
 /// Why a command failed, as the user is told.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// 1: failed; 2: bad usage or settings.
     pub exit_code: u8,
     error: anyhow::Error,
@@ -15,21 +15,21 @@ pub struct Failure {
 }
 
 /// What a command gives back.
-pub type Outcome<T> = Result<T, Failure>;
+pub(crate) type Outcome<T> = Result<T, Failure>;
 
 impl Failure {
     /// Bad usage or settings: exit code 2.
-    pub fn usage(message: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { exit_code: 2, error: anyhow::Error::msg(message.into()), hint: None }
     }
 
     /// Something failed: exit code 1.
-    pub fn failed(message: impl Into<String>) -> Self {
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self { exit_code: 1, error: anyhow::Error::msg(message.into()), hint: None }
     }
 
     /// A failure that knows its own fault.
-    pub fn of<E>(error: E) -> Self
+    pub(crate) fn of<E>(error: E) -> Self
     where
         E: Faulty + StdError + Send + Sync + 'static,
     {
@@ -37,20 +37,32 @@ impl Failure {
         Self { exit_code: exit_code(fault), error: error.into(), hint: hint_for(fault) }
     }
 
+    /// A failure that was told by somebody else, with its fault.
+    pub(crate) fn of_fault(fault: Fault, message: impl Into<String>) -> Self {
+        let error = anyhow::Error::msg(message.into());
+        Self { exit_code: exit_code(fault), error, hint: hint_for(fault) }
+    }
+
     /// Says what was being done.
     #[must_use]
-    pub fn context(self, context: impl Into<String>) -> Self {
+    pub(crate) fn context(self, context: impl Into<String>) -> Self {
         Self { error: self.error.context(context.into()), ..self }
+    }
+
+    /// Where the exit code is not that of the fault.
+    #[must_use]
+    pub(crate) fn exit_code(self, exit_code: u8) -> Self {
+        Self { exit_code, ..self }
     }
 
     /// Says what the user may do.
     #[must_use]
-    pub fn hint(self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
     /// What is printed: the error, its causes and the hint, each on a line of its own.
-    pub fn report(&self) -> String {
+    pub(crate) fn report(&self) -> String {
         let mut text = String::new();
         let mut said = String::new();
         for (depth, cause) in self.error.chain().enumerate() {
@@ -73,7 +85,7 @@ impl Failure {
     }
 
     /// The error and its causes on one line, for events.
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         format!("{:#}", self.error)
     }
 }

@@ -9,34 +9,40 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::failure::{Failure, Outcome};
+use crate::output;
 use crate::settings::{LogFormat, LogSettings};
 
 /// Standard error as bar and log share it.
 #[derive(Debug, Clone)]
-pub struct Screen {
+pub(crate) struct Screen {
     bars: MultiProgress,
 }
 
 impl Screen {
     /// A screen without bars.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()) }
     }
 
     /// Lets bars be drawn from now on.
-    pub fn show_bars(&self) -> &MultiProgress {
+    pub(crate) fn show_bars(&self) -> &MultiProgress {
         self.bars.set_draw_target(ProgressDrawTarget::stderr());
         &self.bars
     }
 
+    /// Tells people something while bars may be drawn.
+    pub(crate) fn aside(&self, text: &str) {
+        self.bars.suspend(|| output::tell(text));
+    }
+
     /// Takes the bars away.
-    pub fn hide_bars(&self) {
+    pub(crate) fn hide_bars(&self) {
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 }
 
 /// Starts logging; the first call of a process counts.
-pub fn start(settings: &LogSettings, screen: &Screen) -> Outcome<()> {
+pub(crate) fn start(settings: &LogSettings, screen: &Screen) -> Outcome<()> {
     let filter = EnvFilter::builder()
         .parse(&settings.level)
         .map_err(|error| Failure::usage(format!("`log.level`: {error}")))?;
@@ -73,7 +79,7 @@ impl<'a> MakeWriter<'a> for Screen {
 
 /// Holds one event until it is whole: bars are taken away once for each, not for each word.
 #[derive(Debug)]
-pub struct LineWriter<'a> {
+pub(crate) struct LineWriter<'a> {
     screen: &'a Screen,
     line: Vec<u8>,
 }

@@ -8,12 +8,12 @@ use serde::Serialize;
 use crate::failure::{Failure, Outcome};
 
 /// Prints data.
-pub fn print(text: &str) -> Outcome<()> {
+pub(crate) fn print(text: &str) -> Outcome<()> {
     write_all(text.as_bytes())
 }
 
 /// Prints one JSON value on one line.
-pub fn print_json<T: Serialize>(value: &T) -> Outcome<()> {
+pub(crate) fn print_json<T: Serialize>(value: &T) -> Outcome<()> {
     let mut line = serde_json::to_vec(value).map_err(anyhow::Error::from)?;
     line.push(b'\n');
     write_all(&line)
@@ -31,13 +31,13 @@ fn write_all(bytes: &[u8]) -> Outcome<()> {
 }
 
 /// Tells people something that is neither data nor a log line.
-pub fn tell(text: &str) {
+pub(crate) fn tell(text: &str) {
     // When standard error is closed there is nobody to tell.
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
 /// `1,234,567`
-pub fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -50,17 +50,17 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// `1 page`, `2 pages`
-pub fn counted(number: u64, one: &str, many: &str) -> String {
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
 /// A rate with as many digits as mean something.
-pub fn rate(per_second: f64) -> String {
+pub(crate) fn rate(per_second: f64) -> String {
     if per_second >= 10.0 { format!("{per_second:.0}") } else { format!("{per_second:.2}") }
 }
 
 /// `text` on one line and at most `most` characters long.
-pub fn shortened(text: &str, most: usize) -> String {
+pub(crate) fn shortened(text: &str, most: usize) -> String {
     let flat: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if flat.chars().count() <= most {
         return flat;

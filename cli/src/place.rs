@@ -1,23 +1,54 @@
-//! Whether OUT may hold the dataset of these inputs: it must not lie among them, and must be
+//! Whether OUT may hold the dataset of these inputs: they must not lie in it, and it must be
 //! empty, absent, or a dataset already.
 
 use std::path::{Path, PathBuf};
 
-use quire_corpus::Address;
+use futures::StreamExt;
+use quire_corpus::{Address, sibling};
+use quire_dataset::paths::AREA_SUFFIX;
 
+use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 
 /// What lies at a local OUT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// Nothing, or an empty folder.
     Nothing,
     /// A dataset of Quire, finished or begun.
     Dataset,
 }
 
+/// Refuses an OUT that may not hold the dataset of these inputs.
+pub(crate) async fn check(context: &Context, out: &str, inputs: &[String]) -> Outcome<()> {
+    keep_apart(out, inputs)?;
+    match context.local_folder(out)? {
+        Some(folder) => look_at_local(&folder).map(|_| ()),
+        None => look_at_remote(context, out).await,
+    }
+}
+
+/// Looks at a prefix of an object store as [`look_at_local`] does at a folder.
+async fn look_at_remote(context: &Context, out: &str) -> Outcome<()> {
+    // A bucket itself has no sibling for unfinished work.
+    sibling(out, AREA_SUFFIX).map_err(Failure::of)?;
+    let dataset = context.open_dataset(out)?;
+    let begun = !dataset.output.versions().await.map_err(Failure::of)?.is_empty()
+        || !dataset.output.jobs().await.map_err(Failure::of)?.is_empty();
+    let location = context.stores.open_output(out).map_err(Failure::of)?;
+    let first = location.store.list(Some(&location.prefix)).next().await.transpose();
+    let first = first.map_err(|error| {
+        Failure::from(anyhow::Error::new(error)).context(format!("cannot list {}", location.uri))
+    })?;
+    if first.is_some() && !begun {
+        let what = format!("{} is not empty and is no Quire dataset", location.uri);
+        return Err(Failure::usage(what).hint("choose a prefix that holds nothing yet"));
+    }
+    Ok(())
+}
+
 /// Looks at a local OUT; what is neither empty nor a dataset is refused.
-pub fn look_at_local(folder: &Path) -> Outcome<Found> {
+pub(crate) fn look_at_local(folder: &Path) -> Outcome<Found> {
     let kind = match std::fs::metadata(folder) {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -50,26 +81,23 @@ pub fn look_at_local(folder: &Path) -> Outcome<Found> {
 /// The sibling folder where unfinished work lies.
 fn area_of(folder: &Path) -> PathBuf {
     let mut name = folder.file_name().unwrap_or_default().to_owned();
-    name.push(".quire");
+    name.push(AREA_SUFFIX);
     folder.with_file_name(name)
 }
 
-/// Refuses an OUT that lies among the inputs, where the next run would read its own output, and
-/// inputs that lie in OUT.
-pub fn keep_apart(out: &str, inputs: &[String]) -> Outcome<()> {
-    let out_uri = folder_uri(&canonical(out)?);
-    let area = folder_uri(&format!("{}.quire", out_uri.trim_end_matches('/')));
+/// Refuses inputs that lie in OUT or in its unfinished work. An OUT inside an input folder is
+/// fine: listing leaves it out.
+pub(crate) fn keep_apart(out: &str, inputs: &[String]) -> Outcome<()> {
+    let out_uri = canonical(out)?;
+    let area = folder_uri(&format!("{}{AREA_SUFFIX}", out_uri.trim_end_matches('/')));
+    let out_uri = folder_uri(&out_uri);
     for input in inputs {
         // What cannot be understood is refused by the listing, which says why.
         let Ok(fixed) = canonical(fixed_part(input)) else { continue };
         let fixed = folder_uri(&fixed);
-        if out_uri.starts_with(&fixed) && may_cover(input, &fixed, &out_uri) {
-            let what = format!("OUT ({out}) lies inside the input {input}");
-            return Err(Failure::usage(what).hint("a later run would read its own output: choose \
-                                                  an OUT outside of the inputs"));
-        }
         if fixed.starts_with(&out_uri) || fixed.starts_with(&area) {
-            return Err(Failure::usage(format!("the input {input} lies inside OUT ({out})")));
+            let what = format!("the input {input} lies inside OUT ({out})");
+            return Err(Failure::usage(what).hint("a dataset is no input: choose another OUT"));
         }
     }
     Ok(())
@@ -93,44 +121,25 @@ fn fixed_part(input: &str) -> &str {
     }
 }
 
-/// Whether an input whose fixed part holds OUT may also match OUT or one of its folders.
-fn may_cover(input: &str, fixed: &str, out: &str) -> bool {
-    let wild = match input.find(['*', '?', '[']) {
-        None => return true,
-        Some(at) => input[..at].rfind('/').map_or(0, |slash| slash + 1),
-    };
-    let Ok(pattern) = glob::Pattern::new(&input[wild..]) else { return true };
-    let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
-    let below = out[fixed.len().min(out.len())..].trim_end_matches('/');
-    let parts: Vec<&str> = below.split('/').collect();
-    let covers_folder =
-        (1..=parts.len()).any(|n| pattern.matches_with(&parts[..n].join("/"), options));
-    // The files of a dataset lie up to four folders deep.
-    let inside = format!("{below}/data/v000001/pages/train/x.parquet");
-    covers_folder || pattern.matches_with(&inside, options)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn out_among_the_inputs_is_refused() {
+    fn inputs_inside_out_are_refused_and_out_inside_an_input_is_not() {
         for (out, input, fine) in [
             ("/data/out", "/data/scans", true),
-            ("/data/scans/out", "/data/scans", false),
-            ("/data/scans", "/data/scans", false),
+            ("/data/scans/out", "/data/scans", true),
+            ("/data/scans/out", "/data/scans/**/*", true),
             ("/data/scans-out", "/data/scans", true),
+            ("/data/scans", "/data/scans", false),
+            ("/data/scans/", "/data/scans", false),
             ("/data/scans", "/data/scans/a.pdf", false),
+            ("/data/scans", "/data/scans/*.pdf", false),
             ("/data/scans", "/data/scans.quire/jobs", false),
-            ("/data/scans/out", "/data/scans/*.pdf", true),
-            ("/data/scans/out", "/data/scans/*", false),
-            ("/data/scans/out", "/data/scans/**/*.pdf", true),
-            ("/data/scans/out", "/data/scans/**/*", false),
-            ("/data/scans/deep/out", "/data/scans/de*", false),
-            ("s3://bucket/scans/out", "s3://bucket/scans", false),
+            ("s3://bucket/scans", "s3://bucket/scans/2024", false),
             ("s3://bucket/out", "s3://bucket/scans", true),
-            ("s3://other/scans/out", "s3://bucket/scans", true),
+            ("s3://other/scans", "s3://bucket/scans", true),
         ] {
             let checked = keep_apart(out, &[input.to_owned()]);
             assert_eq!(checked.is_ok(), fine, "{out} and {input}");

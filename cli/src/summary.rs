@@ -9,7 +9,7 @@ use crate::settings::Span;
 
 /// What a run did and what the dataset holds now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// The dataset.
     pub out: String,
     pub version: u64,
@@ -28,7 +28,7 @@ pub struct Summary {
 
 /// Documents of the version by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct DocumentCounts {
+pub(crate) struct DocumentCounts {
     pub total: u64,
     pub complete: u64,
     pub partial: u64,
@@ -39,7 +39,7 @@ pub struct DocumentCounts {
 
 /// Failures of one code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FailureKind {
+pub(crate) struct FailureKind {
     pub code: String,
     pub count: u64,
     pub example: FailureExample,
@@ -47,7 +47,7 @@ pub struct FailureKind {
 
 /// One failure of a code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FailureExample {
+pub(crate) struct FailureExample {
     pub source_uri: String,
     pub source_member: Option<String>,
     /// From 1; `None` for a whole document.
@@ -57,7 +57,7 @@ pub struct FailureExample {
 
 /// What this run did, without what an earlier run of the same job did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct RunFigures {
+pub(crate) struct RunFigures {
     pub seconds: f64,
     /// Pages done, failed ones included.
     pub pages: u64,
@@ -73,7 +73,7 @@ const NAME_CHARS: usize = 60;
 
 impl Summary {
     /// As a person reads it.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = self.headline();
         text.push_str("\n\n");
         self.add_counts(&mut text);
@@ -136,7 +136,7 @@ impl Summary {
 
 impl FailureExample {
     /// File, page and reason on one line.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut name = file_name(&self.source_uri).to_owned();
         if let Some(member) = &self.source_member {
             name.push_str(&format!(" > {member}"));
@@ -154,7 +154,7 @@ fn file_name(uri: &str) -> &str {
 
 /// One line of Python that loads a dataset: `datasets` where it can, else Polars over the
 /// folders that hold the version's pages.
-pub fn load_line(out: &str, page_files: &[String]) -> String {
+pub(crate) fn load_line(out: &str, page_files: &[String]) -> String {
     if !out.contains("://") {
         let path = quoted(out);
         return format!("from datasets import load_dataset; pages = load_dataset({path})");

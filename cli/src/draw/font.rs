@@ -2,11 +2,11 @@
 //! without shipping a font.
 
 /// Columns and rows of a letter.
-pub const WIDTH: u32 = 5;
-pub const HEIGHT: u32 = 7;
+pub(crate) const WIDTH: u32 = 5;
+pub(crate) const HEIGHT: u32 = 7;
 
 /// Rows of a letter from the top, bit 4 is the left column; a box for letters it does not have.
-pub fn glyph(letter: char) -> [u8; 7] {
+pub(crate) fn glyph(letter: char) -> [u8; 7] {
     match letter {
         ' ' => [0x00; 7],
         '_' => [0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x1F],

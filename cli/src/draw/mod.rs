@@ -11,7 +11,7 @@ type Color = [u8; 3];
 const TINT: u16 = 26;
 
 /// Draws every block, numbered from 0 as they stand in `layout`.
-pub fn draw_blocks(image: &mut PageImage, blocks: &[Block]) {
+pub(crate) fn draw_blocks(image: &mut PageImage, blocks: &[Block]) {
     // Tags last: no box may cross a number.
     for block in blocks {
         let color = color_of(block.label);
@@ -29,7 +29,7 @@ pub fn draw_blocks(image: &mut PageImage, blocks: &[Block]) {
 }
 
 /// Colors far enough apart on white paper; furniture is grey.
-pub fn color_of(label: Label) -> Color {
+pub(crate) fn color_of(label: Label) -> Color {
     match label {
         Label::Title => [0xC6, 0x1A, 0x27],
         Label::SectionHeader => [0xE0, 0x6C, 0x00],

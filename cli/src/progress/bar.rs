@@ -13,11 +13,11 @@ const TICK: Duration = Duration::from_millis(120);
 
 /// A bar on standard error.
 #[derive(Debug)]
-pub struct Bar(ProgressBar);
+pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
     /// Draws an empty bar.
-    pub fn start(screen: &Screen) -> Self {
+    pub(crate) fn start(screen: &Screen) -> Self {
         let bar = screen.show_bars().add(ProgressBar::new_spinner());
         bar.set_style(spinner_style());
         bar.enable_steady_tick(TICK);
@@ -25,7 +25,7 @@ impl Bar {
     }
 
     /// Draws where the job stands.
-    pub fn show(&self, snapshot: &Snapshot, speed: &Speed) {
+    pub(crate) fn show(&self, snapshot: &Snapshot, speed: &Speed) {
         if snapshot.phase == Phase::Reading {
             if self.0.length() != Some(snapshot.pages_planned) {
                 self.0.set_style(bar_style());
@@ -41,7 +41,7 @@ impl Bar {
     }
 
     /// Takes the bar away.
-    pub fn clear(self) {
+    pub(crate) fn clear(self) {
         self.0.finish_and_clear();
     }
 }

@@ -15,8 +15,8 @@ use crate::output;
 use crate::settings::Span;
 
 use bar::Bar;
-pub use snapshot::{FailuresOfCode, Phase, Snapshot};
-pub use speed::Speed;
+pub(crate) use snapshot::{Phase, Snapshot};
+pub(crate) use speed::Speed;
 
 /// Between log lines: rare enough for a log that is kept, often enough to see that it lives.
 const LINE_PERIOD: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ const EVENT_PERIOD: Duration = Duration::from_secs(1);
 
 /// Who is shown progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Audience {
+pub(crate) struct Audience {
     /// A person at a terminal: draw the bar.
     pub bar: bool,
     /// A program: events on standard output.
@@ -34,7 +34,7 @@ pub struct Audience {
 
 /// Shows a job's progress; fed with snapshots.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     audience: Audience,
     bar: Option<Bar>,
     screen: Screen,
@@ -48,7 +48,7 @@ pub struct Progress {
 
 impl Progress {
     /// Shows nothing yet.
-    pub fn new(audience: Audience, screen: &Screen) -> Self {
+    pub(crate) fn new(audience: Audience, screen: &Screen) -> Self {
         let bar = audience.bar.then(|| Bar::start(screen));
         Self {
             audience,
@@ -64,7 +64,7 @@ impl Progress {
     }
 
     /// Shows where the job stands at a time since some fixed start.
-    pub fn update(&mut self, now: Duration, snapshot: &Snapshot) -> Outcome<()> {
+    pub(crate) fn update(&mut self, now: Duration, snapshot: &Snapshot) -> Outcome<()> {
         let changed_phase = self.phase.replace(snapshot.phase) != Some(snapshot.phase);
         if snapshot.phase != Phase::Planning {
             self.announce_plan(snapshot)?;
@@ -86,7 +86,7 @@ impl Progress {
     }
 
     /// Takes the bar away and says how fast this run was.
-    pub fn finish(&mut self) -> &Speed {
+    pub(crate) fn finish(&mut self) -> &Speed {
         if let Some(bar) = self.bar.take() {
             bar.clear();
             self.screen.hide_bars();
@@ -95,7 +95,7 @@ impl Progress {
     }
 
     /// Sends an event to programs.
-    pub fn event(&self, event: &Event) -> Outcome<()> {
+    pub(crate) fn event(&self, event: &Event) -> Outcome<()> {
         if self.audience.json { output::print_json(event) } else { Ok(()) }
     }
 
@@ -154,7 +154,7 @@ fn plan_line(snapshot: &Snapshot) -> String {
 }
 
 /// One line that says where a job stands.
-pub fn line(snapshot: &Snapshot, speed: &Speed) -> String {
+pub(crate) fn line(snapshot: &Snapshot, speed: &Speed) -> String {
     match snapshot.phase {
         Phase::Planning => format!(
             "planning: {} of {} inputs opened, {}, {} found",

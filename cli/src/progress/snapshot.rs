@@ -1,10 +1,11 @@
 //! Where a job stands, in the words of progress lines and events.
 
+use quire_core::Fault;
 use quire_proto::v1;
 
 /// What a job does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     Planning,
     Reading,
     Paused,
@@ -16,7 +17,7 @@ pub enum Phase {
 
 /// Failures of one kind so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailuresOfCode {
+pub(crate) struct FailuresOfCode {
     pub code: String,
     pub count: u64,
     /// Source and message of one of them.
@@ -25,10 +26,12 @@ pub struct FailuresOfCode {
 
 /// Where a job stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     pub phase: Phase,
     /// Why it is paused or stopped.
     pub reason: String,
+    /// What to do about it.
+    pub fault: Fault,
     pub entries_listed: u64,
     pub entries_surveyed: u64,
     pub documents_found: u64,
@@ -58,6 +61,7 @@ impl From<&v1::Job> for Snapshot {
         Self {
             phase: phase(job.state()),
             reason: job.state_reason.clone(),
+            fault: job.state_fault().to_core(),
             entries_listed: planning.entries_listed,
             entries_surveyed: planning.entries_surveyed,
             documents_found: planning.documents_surveyed,
@@ -89,10 +93,11 @@ fn phase(state: v1::JobState) -> Phase {
 #[cfg(test)]
 impl Snapshot {
     /// A job of 100 pages that is half done.
-    pub fn for_test() -> Self {
+    pub(crate) fn for_test() -> Self {
         Self {
             phase: Phase::Reading,
             reason: String::new(),
+            fault: Fault::Bug,
             entries_listed: 12,
             entries_surveyed: 12,
             documents_found: 20,

@@ -9,14 +9,14 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// Rates of this run alone: what an earlier run did does not count.
 #[derive(Debug, Default)]
-pub struct Speed {
+pub(crate) struct Speed {
     first: Option<(Duration, u64)>,
     recent: VecDeque<(Duration, u64)>,
 }
 
 impl Speed {
     /// Takes note of how many pages are done at a time since some fixed start.
-    pub fn observe(&mut self, now: Duration, done: u64) {
+    pub(crate) fn observe(&mut self, now: Duration, done: u64) {
         self.first.get_or_insert((now, done));
         // A lost lease takes its pages back: a rate is then measured anew.
         if self.recent.back().is_some_and(|&(_, before)| done < before) {
@@ -29,33 +29,25 @@ impl Speed {
     }
 
     /// Pages a second lately.
-    pub fn recent(&self) -> Option<f64> {
+    pub(crate) fn recent(&self) -> Option<f64> {
         rate(*self.recent.front()?, *self.recent.back()?)
     }
 
     /// Pages a second since the first page of this run could be read.
-    pub fn overall(&self) -> Option<f64> {
+    pub(crate) fn overall(&self) -> Option<f64> {
         rate(self.first?, *self.recent.back()?)
     }
 
     /// Pages done since the first observation.
-    pub fn done(&self) -> u64 {
+    pub(crate) fn done(&self) -> u64 {
         match (self.first, self.recent.back()) {
             (Some((_, from)), Some(&(_, to))) => to.saturating_sub(from),
             _ => 0,
         }
     }
 
-    /// Time since the first observation.
-    pub fn elapsed(&self) -> Duration {
-        match (self.first, self.recent.back()) {
-            (Some((from, _)), Some(&(to, _))) => to.saturating_sub(from),
-            _ => Duration::ZERO,
-        }
-    }
-
     /// Time that `left` pages will take at the recent rate.
-    pub fn eta(&self, left: u64) -> Option<Duration> {
+    pub(crate) fn eta(&self, left: u64) -> Option<Duration> {
         let rate = self.recent().or_else(|| self.overall()).filter(|rate| *rate > 0.0)?;
         Duration::try_from_secs_f64(left as f64 / rate).ok()
     }
@@ -81,7 +73,7 @@ mod tests {
         assert_eq!(speed.overall(), None);
         speed.observe(seconds(15), 1020);
         assert_eq!(speed.overall(), Some(2.0));
-        assert_eq!((speed.done(), speed.elapsed()), (20, seconds(10)));
+        assert_eq!(speed.done(), 20);
         assert_eq!(speed.eta(100), Some(seconds(50)));
     }
 

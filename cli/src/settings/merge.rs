@@ -11,7 +11,7 @@ use super::SettingsError;
 
 /// Who set a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     Default,
     File(PathBuf),
     /// The variable's name.
@@ -32,7 +32,7 @@ impl fmt::Display for Origin {
 
 /// Tables laid over the defaults so far, and who set what.
 #[derive(Debug, Clone)]
-pub struct Merged {
+pub(crate) struct Merged {
     pub table: Table,
     /// By dotted key; a key that is absent has its default.
     pub origins: BTreeMap<String, Origin>,
@@ -44,17 +44,17 @@ const FREE_SECTION: &str = "stores";
 
 impl Merged {
     /// The defaults, over which the rest is laid.
-    pub fn new(defaults: Table) -> Self {
+    pub(crate) fn new(defaults: Table) -> Self {
         Self { table: defaults.clone(), origins: BTreeMap::new(), schema: defaults }
     }
 
     /// Who set the value of a dotted key.
-    pub fn origin(&self, key: &str) -> Origin {
+    pub(crate) fn origin(&self, key: &str) -> Origin {
         self.origins.get(key).cloned().unwrap_or(Origin::Default)
     }
 
     /// Lays a whole table over what is there.
-    pub fn lay_table(&mut self, over: Table, origin: &Origin) -> Result<(), SettingsError> {
+    pub(crate) fn lay_table(&mut self, over: Table, origin: &Origin) -> Result<(), SettingsError> {
         let mut leaves = Vec::new();
         flatten(over, &mut Vec::new(), &mut leaves);
         for (path, value) in leaves {
@@ -64,7 +64,7 @@ impl Merged {
     }
 
     /// Sets a key from text, such as a variable of the environment: read as what the key holds.
-    pub fn set_text(
+    pub(crate) fn set_text(
         &mut self,
         path: &[String],
         text: &str,
@@ -86,7 +86,7 @@ impl Merged {
     }
 
     /// Sets one key.
-    pub fn set(
+    pub(crate) fn set(
         &mut self,
         path: &[String],
         value: Value,

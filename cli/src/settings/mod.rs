@@ -16,20 +16,19 @@ use quire_core::{Fault, Faulty};
 use thiserror::Error;
 use toml::{Table, Value};
 
-pub use merge::{Merged, Origin};
-pub use secret::Secret;
-pub use sections::{LogFormat, LogSettings, Settings};
-pub use show::{as_json, as_toml};
-pub use units::{Size, Span};
+pub(crate) use merge::{Merged, Origin};
+pub(crate) use sections::{LogFormat, LogSettings, Settings, set};
+pub(crate) use show::{as_json, as_toml};
+pub(crate) use units::Span;
 
 /// The defaults and their documentation.
-pub const DEFAULTS: &str = include_str!("../../../configs/default.toml");
+pub(crate) const DEFAULTS: &str = include_str!("../../../configs/default.toml");
 
 const ENVIRONMENT_PREFIX: &str = "QUIRE__";
 
 /// Settings that cannot be used.
 #[derive(Debug, Error)]
-pub enum SettingsError {
+pub(crate) enum SettingsError {
     #[error("cannot read settings file {}", path.display())]
     Read { path: PathBuf, #[source] source: std::io::Error },
     #[error("settings file {} is not valid TOML", path.display())]
@@ -52,7 +51,7 @@ impl Faulty for SettingsError {
 
 impl SettingsError {
     /// What the user may do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Unknown { suggestion: Some(key), .. } => Some(format!("did you mean `{key}`?")),
             Self::Unknown { .. } => {
@@ -65,7 +64,7 @@ impl SettingsError {
 
 /// A value that a flag sets.
 #[derive(Debug, Clone)]
-pub struct FlagValue {
+pub(crate) struct FlagValue {
     /// Dotted.
     pub key: &'static str,
     pub value: Value,
@@ -75,13 +74,15 @@ pub struct FlagValue {
 
 /// Settings and where each came from.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     pub settings: Settings,
     pub merged: Merged,
+    /// Where this user's programs keep what they remember.
+    pub user_state: PathBuf,
 }
 
 /// Merges everything for this process: file, this process's environment, flags.
-pub fn load(file: Option<&Path>, flags: Vec<FlagValue>) -> Result<Loaded, SettingsError> {
+pub(crate) fn load(file: Option<&Path>, flags: Vec<FlagValue>) -> Result<Loaded, SettingsError> {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     let environment = std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
@@ -92,11 +93,21 @@ pub fn load(file: Option<&Path>, flags: Vec<FlagValue>) -> Result<Loaded, Settin
         let value = value.into_string();
         pairs.push((name.clone(), value.map_err(|_| SettingsError::NotUnicode(name))?));
     }
-    merge_layers(file, pairs, flags)
+    let loaded = merge_layers(file, pairs, flags)?;
+    Ok(Loaded { user_state: user_state(), ..loaded })
+}
+
+/// `$XDG_STATE_HOME/quire`, by default `~/.local/state/quire`.
+fn user_state() -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let state = variable("XDG_STATE_HOME").map(PathBuf::from);
+    let state = state.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".local/state")));
+    state.unwrap_or_else(std::env::temp_dir).join("quire")
 }
 
 /// Merges everything that is given; the environment is a list of names and values.
-pub fn merge_layers(
+pub(crate) fn merge_layers(
     file: Option<&Path>,
     environment: Vec<(String, String)>,
     flags: Vec<FlagValue>,
@@ -120,7 +131,7 @@ pub fn merge_layers(
         merged.set(&path, value, Origin::Flag(flag.to_owned()))?;
     }
     let settings = check(&merged)?;
-    Ok(Loaded { settings, merged })
+    Ok(Loaded { settings, merged, user_state: std::env::temp_dir().join("quire") })
 }
 
 fn check(merged: &Merged) -> Result<Settings, SettingsError> {

@@ -5,16 +5,16 @@ use std::fmt;
 use serde::Deserialize;
 
 /// What stands in the place of a secret wherever settings are printed.
-pub const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 
 /// A secret; prints as [`MASK`].
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl Secret {
     /// The secret itself, for the one place that needs it.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -27,7 +27,7 @@ impl fmt::Debug for Secret {
 
 /// Whether the value of this dotted key must not be printed: the passwords. Stores take no
 /// credentials from settings, but somebody may try.
-pub fn is_secret(key: &str) -> bool {
+pub(crate) fn is_secret(key: &str) -> bool {
     let Some(last) = key.rsplit('.').next() else { return false };
     let words = ["password", "secret", "token", "credential", "sas"];
     words.iter().any(|word| last.contains(word))

@@ -14,7 +14,7 @@ use super::units::{Size, Span};
 /// All settings, merged and checked.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     pub run: RunSettings,
     pub input: InputSettings,
     pub stores: BTreeMap<String, StoreSettings>,
@@ -22,6 +22,7 @@ pub struct Settings {
     pub text_layer: TextLayerSettings,
     pub image: ImageSettings,
     pub split: SplitSettings,
+    pub dataset: DatasetSettings,
     pub engine: EngineSettings,
     pub job: JobSettings,
     pub log: LogSettings,
@@ -29,7 +30,7 @@ pub struct Settings {
 
 /// Values that cannot be: dotted key and what is wrong with its value.
 #[derive(Debug, Default)]
-pub struct Problems(pub Vec<(&'static str, String)>);
+pub(crate) struct Problems(pub Vec<(&'static str, String)>);
 
 impl Problems {
     fn unless(&mut self, holds: bool, key: &'static str, message: &str) {
@@ -41,7 +42,7 @@ impl Problems {
 
 impl Settings {
     /// Every value that cannot be.
-    pub fn validate(&self) -> Problems {
+    pub(crate) fn validate(&self) -> Problems {
         let mut problems = Problems::default();
         self.run.validate(&mut problems);
         self.input.validate(&mut problems);
@@ -57,10 +58,12 @@ impl Settings {
 /// `[run]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RunSettings {
+pub(crate) struct RunSettings {
     pub out: String,
     pub workers: usize,
     pub failed_allowance: f64,
+    pub scratch: String,
+    pub state: String,
     pub drain_deadline: Span,
 }
 
@@ -72,7 +75,7 @@ impl RunSettings {
     }
 
     /// Pages read at the same time: what was set, or one a core.
-    pub fn n_workers(&self) -> usize {
+    pub(crate) fn n_workers(&self) -> usize {
         match self.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             set => set,
@@ -83,7 +86,7 @@ impl RunSettings {
 /// `[input]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct InputSettings {
+pub(crate) struct InputSettings {
     pub max_file_bytes: Size,
     pub max_member_bytes: Size,
     pub max_members: u64,
@@ -100,7 +103,7 @@ impl InputSettings {
     }
 
     /// What opening an entry may cost.
-    pub fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         Limits {
             file_bytes: self.max_file_bytes.0,
             member_bytes: self.max_member_bytes.0,
@@ -114,7 +117,7 @@ impl InputSettings {
 /// `[render]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RenderSettings {
+pub(crate) struct RenderSettings {
     pub dpi: f32,
     pub max_edge_px: u32,
     pub max_area_px: u64,
@@ -146,7 +149,7 @@ impl RenderSettings {
     }
 
     /// What decides how a page looks.
-    pub fn spec(&self) -> RenderSpec {
+    pub(crate) fn spec(&self) -> RenderSpec {
         RenderSpec {
             dpi: self.dpi,
             max_edge_px: self.max_edge_px,
@@ -155,29 +158,29 @@ impl RenderSettings {
     }
 
     /// The folder of fonts, if one is set.
-    pub fn font_folder(&self) -> Option<PathBuf> {
-        (!self.font_folder.is_empty()).then(|| PathBuf::from(&self.font_folder))
+    pub(crate) fn font_folder(&self) -> Option<PathBuf> {
+        set(&self.font_folder).map(PathBuf::from)
     }
 }
 
 /// `[text_layer]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TextLayerSettings {
+pub(crate) struct TextLayerSettings {
     pub mode: TextLayerMode,
 }
 
 /// `[image]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ImageSettings {
+pub(crate) struct ImageSettings {
     pub mode: ImageMode,
 }
 
 /// `[split]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SplitSettings {
+pub(crate) struct SplitSettings {
     pub validation_fraction: f64,
     pub salt: String,
 }
@@ -189,15 +192,28 @@ impl SplitSettings {
     }
 
     /// Which documents are held out.
-    pub fn spec(&self) -> SplitSpec {
+    pub(crate) fn spec(&self) -> SplitSpec {
         SplitSpec { salt: self.salt.clone(), validation_fraction: self.validation_fraction }
     }
+}
+
+/// `[dataset]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DatasetSettings {
+    pub title: String,
+    pub license: String,
+}
+
+/// A text setting for which "" means that nothing is set.
+pub(crate) fn set(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// `[engine]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EngineSettings {
+pub(crate) struct EngineSettings {
     pub name: String,
     pub mode: String,
 }
@@ -212,7 +228,7 @@ impl EngineSettings {
 /// `[job]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct JobSettings {
+pub(crate) struct JobSettings {
     pub shard_pages: u32,
     pub shuffle_seed: u64,
 }
@@ -227,7 +243,7 @@ impl JobSettings {
 /// `[log]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LogSettings {
+pub(crate) struct LogSettings {
     pub level: String,
     pub format: LogFormat,
 }
@@ -235,7 +251,7 @@ pub struct LogSettings {
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     Plain,
     Json,
 }

@@ -7,7 +7,7 @@ use super::merge::{Merged, Origin};
 use super::secret::{MASK, is_secret};
 
 /// The merged settings as TOML; a comment says who set what is not a default.
-pub fn as_toml(merged: &Merged) -> String {
+pub(crate) fn as_toml(merged: &Merged) -> String {
     let mut text = String::new();
     write_table(merged, &merged.table, "", &mut text);
     text.trim_start().to_owned()
@@ -33,7 +33,7 @@ fn write_table(merged: &Merged, table: &Table, at: &str, text: &mut String) {
 }
 
 /// The merged settings as JSON: `{"render.dpi": {"value": 144, "from": "default"}, ...}`.
-pub fn as_json(merged: &Merged) -> serde_json::Value {
+pub(crate) fn as_json(merged: &Merged) -> serde_json::Value {
     let mut object = Map::new();
     add_leaves(merged, &merged.table, "", &mut object);
     serde_json::Value::Object(object)

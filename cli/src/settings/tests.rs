@@ -4,6 +4,7 @@ use std::io::Write;
 
 use quire_core::{ImageMode, TextLayerMode};
 
+use super::units::Size;
 use super::*;
 
 fn with(file: &str, environment: &[(&str, &str)], flags: Vec<FlagValue>) -> Result<Loaded, SettingsError> {

@@ -7,11 +7,11 @@ use serde::{Deserialize, Deserializer};
 
 /// Bytes, written `64 MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub(crate) struct Size(pub u64);
 
 /// A length of time, written `30s` or `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub(crate) struct Span(pub Duration);
 
 const SIZE_UNITS: [(&str, u64); 9] = [
     ("B", 1),
@@ -30,7 +30,7 @@ const SPAN_UNITS: [(&str, f64); 6] =
 
 impl Size {
     /// Reads `64 MiB`, `1.5GB` or `4096 B`.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is no size; write it like \"64 MiB\"");
         let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
         let unit = if unit.is_empty() && number == 0.0 { "B" } else { unit };
@@ -43,7 +43,7 @@ impl Size {
 
 impl Span {
     /// Reads `500ms`, `30s`, `5m` or `1h 30m`.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is no duration; write it like \"30s\" or \"1h 30m\"");
         let mut seconds = 0.0;
         let mut rest = text.trim();

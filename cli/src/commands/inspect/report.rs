@@ -16,7 +16,7 @@ const BAR_CHARS: u64 = 40;
 
 /// What is in a version.
 #[derive(Debug, Default, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     pub out: String,
     pub version: u64,
     /// Every version that exists, and when it was made.
@@ -31,7 +31,7 @@ pub struct Report {
 
 /// One version of the dataset.
 #[derive(Debug, Clone, Serialize)]
-pub struct VersionLine {
+pub(crate) struct VersionLine {
     pub version: u64,
     pub created_at: String,
     pub documents: u64,
@@ -41,7 +41,7 @@ pub struct VersionLine {
 
 /// Counts over pages.
 #[derive(Debug, Default, Serialize)]
-pub struct PageCounts {
+pub(crate) struct PageCounts {
     pub total: u64,
     pub splits: BTreeMap<String, u64>,
     pub text_chars: u64,
@@ -57,7 +57,7 @@ pub struct PageCounts {
 
 /// What is counted of a page.
 #[derive(Debug, Clone, Copy)]
-pub struct PageFacts<'a> {
+pub(crate) struct PageFacts<'a> {
     pub split: &'a str,
     pub text_chars: u64,
     pub language: Option<&'a str>,
@@ -70,7 +70,7 @@ pub struct PageFacts<'a> {
 
 impl PageCounts {
     /// Counts one page.
-    pub fn add<'a>(&mut self, page: PageFacts<'_>, flags: impl IntoIterator<Item = &'a str>) {
+    pub(crate) fn add<'a>(&mut self, page: PageFacts<'_>, flags: impl IntoIterator<Item = &'a str>) {
         self.total += 1;
         self.text_chars += page.text_chars;
         self.with_image += u64::from(page.has_image);
@@ -92,7 +92,7 @@ impl PageCounts {
 }
 
 /// Counts one more of a name.
-pub fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
+pub(crate) fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
     match counts.get_mut(name) {
         Some(count) => *count += 1,
         None => {
@@ -103,7 +103,7 @@ pub fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
 
 impl Report {
     /// As a person reads it.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = format!("{}  version {}\n\n", self.out, self.version);
         for version in &self.versions {
             text.push_str(&format!(

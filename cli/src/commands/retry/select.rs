@@ -16,7 +16,7 @@ const CREATE: &str = "CREATE TABLE errors (doc_id TEXT, page_id TEXT, page_numbe
 const INSERT: &str = "INSERT INTO errors VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// The rows for which the condition holds, in their order.
-pub async fn matching(rows: Vec<ErrorRow>, condition: &str) -> Outcome<Vec<ErrorRow>> {
+pub(crate) async fn matching(rows: Vec<ErrorRow>, condition: &str) -> Outcome<Vec<ErrorRow>> {
     let mut database = load(&rows).await.map_err(|error| {
         Failure::from(anyhow::Error::new(error)).context("cannot load the errors table")
     })?;

@@ -1,0 +1,148 @@
+//! `quire doctor`: whether this machine, the settings and the store of OUT are fit for a run.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::args::DoctorArgs;
+use crate::commands::run::parts;
+use crate::context::Context;
+use crate::failure::Outcome;
+use crate::output;
+use crate::place;
+
+/// What was looked at and found.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    state: State,
+    found: String,
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Fine,
+    /// A run works, with less safety or slower.
+    Warning,
+    /// A run fails.
+    Bad,
+}
+
+/// Checks everything; exit code 1 if a run would fail.
+pub(crate) async fn execute(context: &Context, args: DoctorArgs) -> Outcome<ExitCode> {
+    let mut findings = vec![settings(context), processors(context), memory(context)];
+    findings.extend(renderer(context).await);
+    findings.push(engine());
+    if let Some(out) = args.out.as_deref().or(context.configured_out()) {
+        findings.push(place_of(context, out).await);
+    }
+    report(context, &findings)?;
+    let bad = findings.iter().any(|finding| finding.state == State::Bad);
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn report(context: &Context, findings: &[Finding]) -> Outcome<()> {
+    if context.json {
+        return output::print_json(&findings);
+    }
+    let mut text = String::new();
+    for finding in findings {
+        let state = match finding.state {
+            State::Fine => "ok  ",
+            State::Warning => "warn",
+            State::Bad => "BAD ",
+        };
+        text.push_str(&format!("{state}  {:<10} {}\n", finding.what, finding.found));
+    }
+    output::print(&text)
+}
+
+fn fine(what: &'static str, found: impl Into<String>) -> Finding {
+    Finding { what, state: State::Fine, found: found.into() }
+}
+
+fn warning(what: &'static str, found: impl Into<String>) -> Finding {
+    Finding { what, state: State::Warning, found: found.into() }
+}
+
+fn bad(what: &'static str, found: impl Into<String>) -> Finding {
+    Finding { what, state: State::Bad, found: found.into() }
+}
+
+/// Settings that are wrong have ended the program before.
+fn settings(context: &Context) -> Finding {
+    let changed = context.loaded.merged.origins.len();
+    fine("settings", format!("valid, {changed} differ from the defaults or were given"))
+}
+
+fn processors(context: &Context) -> Finding {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = context.settings().run.n_workers();
+    let found = format!("{cores} cores, {workers} pages read at the same time");
+    if workers > cores { warning("processor", found) } else { fine("processor", found) }
+}
+
+/// What one page being read takes at most in practice, beside its renderer.
+const BYTES_PER_WORKER: u64 = 600 << 20;
+
+fn memory(context: &Context) -> Finding {
+    let Some(available) = available_memory() else {
+        return warning("memory", "this system does not say how much is free");
+    };
+    let wanted = BYTES_PER_WORKER * context.settings().run.n_workers() as u64;
+    let gib = |bytes: u64| bytes as f64 / (1_u64 << 30) as f64;
+    let found = format!("{:.1} GiB free, about {:.1} wanted", gib(available), gib(wanted));
+    if available < wanted { warning("memory", found) } else { fine("memory", found) }
+}
+
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+async fn renderer(context: &Context) -> Vec<Finding> {
+    let pool = match parts::start_renderer(context.settings(), 1).await {
+        Ok(pool) => pool,
+        Err(failure) => return vec![bad("renderer", failure.message())],
+    };
+    let status = pool.sandbox_status();
+    let walls = [
+        (status.limits, "limits"),
+        (status.no_new_privileges, "no new privileges"),
+        (status.landlock, "landlock"),
+        (status.seccomp, "seccomp"),
+        (status.ends_with_parent, "ends with its parent"),
+    ];
+    let standing = walls.iter().filter(|(stands, _)| *stands).map(|(_, name)| *name);
+    let standing = standing.collect::<Vec<_>>().join(", ");
+    if status.is_complete() {
+        vec![fine("sandbox", standing)]
+    } else {
+        let missing = status.missing.join("; ");
+        vec![warning("sandbox", format!("{standing}; missing: {missing}"))]
+    }
+}
+
+fn engine() -> Finding {
+    match parts::engine_info() {
+        Ok(info) => {
+            let revision = info.model_revision.get(..12).unwrap_or_default();
+            fine(
+                "engine",
+                format!("{} {} ({}), weights {revision}", info.name, info.version, info.mode),
+            )
+        }
+        Err(failure) => bad("engine", failure.message()),
+    }
+}
+
+async fn place_of(context: &Context, out: &str) -> Finding {
+    match place::check(context, out, &[]).await {
+        Ok(()) => fine("place", format!("{out} is free, or a dataset")),
+        Err(failure) => bad("place", failure.message()),
+    }
+}

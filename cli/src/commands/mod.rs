@@ -1,0 +1,36 @@
+//! One file for each command.
+
+mod doctor;
+mod files;
+mod inspect;
+mod retry;
+mod run;
+mod seal;
+mod settings;
+mod verify;
+
+use std::process::ExitCode;
+
+use crate::args::Command;
+use crate::context::Context;
+use crate::failure::Outcome;
+
+/// Runs a command to its end.
+pub(crate) async fn execute(context: Context, command: Command) -> Outcome<ExitCode> {
+    match command {
+        Command::Run(args) => run::execute(&context, args).await,
+        Command::Verify(args) => verify::execute(&context, args).await,
+        Command::Inspect(args) => done(inspect::execute(&context, args).await),
+        Command::Retry(args) => retry::execute(&context, args).await,
+        Command::Doctor(args) => doctor::execute(&context, args).await,
+        Command::Files(args) => done(files::execute(&context, args).await),
+        Command::Seal(args) => done(seal::execute(&context, args).await),
+        Command::Settings => done(settings::execute(&context)),
+        // Answered in `main`, before anything is started.
+        Command::RenderChild => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn done(ended: Outcome<()>) -> Outcome<ExitCode> {
+    ended.map(|()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,139 @@
+//! The end of a run: the summary of what is in the dataset now, or why it is not finished.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::context::{Context, Dataset};
+use crate::events::Event;
+use crate::facts;
+use crate::failure::{Failure, Outcome};
+use crate::output::{self, grouped};
+use crate::progress::{Phase, Progress, Snapshot};
+use crate::summary::{RunFigures, Summary, load_line};
+
+/// What this run did.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ran {
+    /// From its start.
+    pub seconds: Duration,
+    pub pages: u64,
+    pub pages_per_second: Option<f64>,
+}
+
+/// Tells how a job stands after the run.
+pub(crate) async fn tell(
+    context: &Context,
+    dataset: &Dataset,
+    progress: &Progress,
+    snapshot: Snapshot,
+    ran: Ran,
+) -> Outcome<ExitCode> {
+    match snapshot.phase {
+        Phase::Done => done(context, dataset, progress, &snapshot, ran).await,
+        Phase::Stopped | Phase::Paused => {
+            let failure = stopped(&snapshot);
+            progress.event(&Event::Failed {
+                exit_code: failure.exit_code,
+                message: failure.message(),
+            })?;
+            Err(failure)
+        }
+        Phase::Planning | Phase::Reading | Phase::Sealing => {
+            interrupted(context, progress, &snapshot)
+        }
+    }
+}
+
+async fn done(
+    context: &Context,
+    dataset: &Dataset,
+    progress: &Progress,
+    snapshot: &Snapshot,
+    ran: Ran,
+) -> Outcome<ExitCode> {
+    let summary = summary(dataset, snapshot, ran).await?;
+    if !snapshot.already_complete {
+        let (version, out) = (summary.version, summary.out.clone());
+        progress.event(&Event::Sealed { version, out })?;
+    }
+    let text = summary.text();
+    if context.json {
+        progress.event(&Event::Summary(Box::new(summary)))?;
+    } else {
+        output::print(&text)?;
+    }
+    Ok(judge(context, snapshot))
+}
+
+async fn summary(dataset: &Dataset, snapshot: &Snapshot, ran: Ran) -> Outcome<Summary> {
+    let reader = dataset.reader().await?;
+    let version = reader.version();
+    let page_files = version.files_of(quire_dataset::Table::Pages);
+    let page_files: Vec<String> = page_files.map(|file| file.path.clone()).collect();
+    let planned = snapshot.pages_done;
+    Ok(Summary {
+        out: dataset.name.clone(),
+        version: version.version,
+        documents: facts::documents(&reader).await?,
+        pages: version.totals.pages,
+        errors: version.totals.errors,
+        failures: facts::failures(&reader).await?,
+        run: RunFigures {
+            seconds: round(ran.seconds.as_secs_f64()),
+            pages: ran.pages,
+            pages_per_second: ran.pages_per_second.map(round),
+            pages_done_before: planned.saturating_sub(ran.pages),
+        },
+        load: load_line(&dataset.name, &page_files),
+        already_complete: snapshot.already_complete,
+    })
+}
+
+/// To the millisecond.
+fn round(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}
+
+/// Too many failed pages are no success, though the dataset is written.
+fn judge(context: &Context, snapshot: &Snapshot) -> ExitCode {
+    let allowance = context.settings().run.failed_allowance;
+    let share = snapshot.pages_failed as f64 / snapshot.pages_planned.max(1) as f64;
+    if share <= allowance {
+        return ExitCode::SUCCESS;
+    }
+    output::tell(&format!(
+        "error: {} of {} pages failed, more than `run.failed_allowance` = {allowance} permits\n\
+         hint: the dataset is written all the same; `quire inspect` shows why pages failed\n",
+        grouped(snapshot.pages_failed),
+        grouped(snapshot.pages_planned),
+    ));
+    ExitCode::FAILURE
+}
+
+fn interrupted(
+    context: &Context,
+    progress: &Progress,
+    snapshot: &Snapshot,
+) -> Outcome<ExitCode> {
+    let (pages_done, pages_planned) = (snapshot.pages_done, snapshot.pages_planned);
+    progress.event(&Event::Interrupted { pages_done, pages_planned })?;
+    let what = match snapshot.phase {
+        Phase::Planning => "Stopped while looking for documents.".to_owned(),
+        _ => format!(
+            "Stopped: {} of {} pages are done and safe.",
+            grouped(pages_done),
+            grouped(pages_planned)
+        ),
+    };
+    context.screen.aside(&format!("{what} The same command goes on from here.\n"));
+    Ok(ExitCode::FAILURE)
+}
+
+fn stopped(snapshot: &Snapshot) -> Failure {
+    let reason = &snapshot.reason;
+    if snapshot.phase == Phase::Paused {
+        return Failure::failed(format!("the job is paused: {reason}"))
+            .hint("`quire run` with the same inputs goes on with it");
+    }
+    Failure::of_fault(snapshot.fault, format!("the job stopped: {reason}"))
+}

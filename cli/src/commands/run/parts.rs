@@ -1,0 +1,100 @@
+//! The parts of a run in one process: renderer, engines, worker; and what planning needs to know
+//! of a document, which only the sandboxed renderer may open.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pp_ocr::{PpOcr, PpOcrOptions};
+use quire_coordinator::Survey;
+use quire_core::{Engine, EngineInfo, Trouble};
+use quire_worker::pipeline::render::{RenderPool, RenderSettings};
+use quire_worker::{EnginePool, WorkerConfig};
+
+use crate::failure::{Failure, Outcome};
+use crate::settings::Settings;
+
+/// Opens documents for planning.
+#[derive(Debug)]
+pub(crate) struct RenderSurvey(pub RenderPool);
+
+#[async_trait]
+impl Survey for RenderSurvey {
+    async fn count_pages(&self, content: Bytes, media_type: &str) -> Result<u32, Trouble> {
+        Ok(self.0.open(content, media_type).await?.info().n_pages)
+    }
+}
+
+/// Shards worked on at once: one more than pages are read, so that writing and uploading one
+/// keeps no engine waiting.
+pub(crate) fn n_slots(settings: &Settings) -> usize {
+    settings.run.n_workers() + 1
+}
+
+/// Starts the renderer's first child process and logs how it is walled in.
+pub(crate) async fn start_renderer(settings: &Settings, children: usize) -> Outcome<RenderPool> {
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::from(error).context("cannot find this program to start it as a renderer")
+    })?;
+    let render = &settings.render;
+    let passwords = render.passwords.iter().map(|password| password.expose().to_owned());
+    let pool = RenderPool::start(RenderSettings {
+        program,
+        args: vec!["render-child".to_owned()],
+        memory_limit_bytes: render.memory_limit.0,
+        page_timeout: render.page_timeout.0,
+        open_timeout: render.open_timeout.0,
+        passwords: passwords.collect(),
+        font_folder: render.font_folder(),
+        require_sandbox: render.require_sandbox,
+        children,
+    });
+    let pool = pool.await.map_err(Failure::of)?;
+    let status = pool.sandbox_status();
+    if status.is_complete() {
+        tracing::info!("documents are opened in a sandbox");
+    } else {
+        let missing = status.missing.join("; ");
+        tracing::warn!("documents are opened in an incomplete sandbox: {missing}");
+    }
+    Ok(pool)
+}
+
+/// Loads the engine once and starts a thread for each page that is read at the same time.
+pub(crate) fn start_engines(settings: &Settings) -> Outcome<EnginePool> {
+    let engines = load_engines(settings.run.n_workers())?;
+    EnginePool::start(engines).map_err(Failure::of)
+}
+
+/// Engines that share their weights.
+fn load_engines(n: usize) -> Outcome<Vec<Box<dyn Engine>>> {
+    let first = load_engine()?;
+    let mut engines: Vec<Box<dyn Engine>> = Vec::with_capacity(n);
+    for _ in 1..n {
+        engines.push(Box::new(first.fork().map_err(Failure::of)?));
+    }
+    engines.push(Box::new(first));
+    Ok(engines)
+}
+
+fn load_engine() -> Outcome<PpOcr> {
+    PpOcr::load(PpOcrOptions::default()).map_err(Failure::of)
+}
+
+/// Who would read, without a pool.
+pub(crate) fn engine_info() -> Outcome<EngineInfo> {
+    Ok(load_engine()?.info().clone())
+}
+
+/// How this process works.
+pub(crate) fn worker_config(settings: &Settings, scratch: PathBuf) -> WorkerConfig {
+    WorkerConfig {
+        name: format!("run-{}", std::process::id()),
+        node: "local".to_owned(),
+        slots: n_slots(settings),
+        scratch,
+        limits: settings.input.limits(),
+        acquire_wait: std::time::Duration::from_secs(2),
+        upload_patience: std::time::Duration::from_secs(300),
+    }
+}

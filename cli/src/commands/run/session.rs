@@ -1,0 +1,246 @@
+//! One run on this machine: everything started, a job followed to its end, everything stopped.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quire_coordinator::{
+    Coordinator, CoordinatorConfig, CoordinatorHandle, CoordinatorService, RunState, SealSettings,
+    Submitted,
+};
+use quire_core::{Clock, EngineInfo, SystemClock};
+use quire_worker::pipeline::render::RenderPool;
+use quire_worker::{EnginePool, Shutdown, Worker};
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::end;
+use super::parts::{self, RenderSurvey};
+use super::watch::Watch;
+use crate::context::{Context, Dataset};
+use crate::events::Event;
+use crate::failure::{Failure, Outcome};
+use crate::progress::{Audience, Progress, Snapshot};
+use crate::settings::set;
+use crate::signals::{self, Stop};
+
+/// A worker that is told to leave and does not is left behind after this.
+const LEAVE_TIME: Duration = Duration::from_secs(10);
+
+/// A run on this machine, with nothing of it going on yet.
+pub(crate) struct Session<'a> {
+    context: &'a Context,
+    pub dataset: Dataset,
+    pub handle: CoordinatorHandle,
+    pub renderer: RenderPool,
+    service: CoordinatorService,
+    engines: EnginePool,
+    state: RunState,
+    scratch: PathBuf,
+    clock: Arc<dyn Clock>,
+    started: Duration,
+}
+
+/// Why following a job ended.
+enum Ended {
+    /// The job is in a state that it does not leave by itself.
+    Job(Snapshot),
+    /// The worker was told to leave and left.
+    Drained,
+    Failed(Failure),
+}
+
+impl<'a> Session<'a> {
+    /// Starts renderer and engines, takes the output's lock and opens its state.
+    pub(crate) async fn start(context: &'a Context, out: &str) -> Outcome<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let started = clock.monotonic();
+        let settings = context.settings();
+        let dataset = context.create_dataset(out)?;
+        let renderer =
+            parts::start_renderer(settings, parts::n_slots(settings) + SURVEY_CHILDREN).await?;
+        let engines = parts::start_engines(settings)?;
+        let remote = context.state_folder();
+        let state = RunState::open(&context.stores, out, &remote, Arc::clone(&clock));
+        let state = state.await.map_err(|error| cannot_write(Failure::of(error), out))?;
+        let scratch = context.scratch_folder(&dataset, state.folder());
+        std::fs::create_dir_all(&scratch).map_err(|error| {
+            let what = format!("cannot make the folder {}", scratch.display());
+            Failure::from(error).context(what)
+        })?;
+        let config = CoordinatorConfig {
+            limits: settings.input.limits(),
+            survey_entries: settings.run.n_workers().max(2),
+            ..CoordinatorConfig::one_machine(seal_settings(context, &dataset, scratch.clone()))
+        };
+        let survey = Arc::new(RenderSurvey(renderer.clone()));
+        let opened = Coordinator::open(config, state.store(), context.stores.clone(), survey);
+        let (service, handle) = opened.await.map_err(Failure::of)?;
+        Ok(Self {
+            context,
+            dataset,
+            handle,
+            renderer,
+            service,
+            engines,
+            state,
+            scratch,
+            clock,
+            started,
+        })
+    }
+
+    /// Who reads.
+    pub(crate) fn engine(&self) -> &EngineInfo {
+        self.engines.info()
+    }
+
+    /// Works on a job until it ends or somebody stops it, and tells how it went.
+    pub(crate) async fn follow(self, submitted: Submitted) -> Outcome<ExitCode> {
+        let Self { context, dataset, handle, renderer, engines, state, clock, .. } = self;
+        let settings = context.settings();
+        let mut progress = Progress::new(audience(context), &context.screen);
+        progress.event(&Event::Started {
+            job_id: submitted.job_id.to_string(),
+            resumed: submitted.is_resumed,
+            out: dataset.name.clone(),
+        })?;
+        let tasks = TaskTracker::new();
+        let (stop, listener) =
+            signals::listen(&tasks, context.screen.clone(), settings.run.drain_deadline.0);
+        let all_done = CancellationToken::new();
+        let mut service = tasks.spawn(self.service.run(all_done.clone()));
+        // Its own tokens: the end of the job stops the worker, too, and is no interruption.
+        let shutdown =
+            Shutdown { drain: stop.drain.child_token(), now: stop.now.child_token() };
+        let worker = Worker::new(
+            parts::worker_config(settings, self.scratch.clone()),
+            Arc::new(handle.clone()),
+            Arc::new(context.stores.clone()),
+            renderer,
+            engines,
+        );
+        let mut worker = tasks.spawn(worker.run(shutdown.clone()));
+        let watch = Watch {
+            calls: Arc::new(handle),
+            job_id: submitted.job_id.to_string(),
+            clock: Arc::clone(&clock),
+        };
+        let ended = tokio::select! {
+            snapshot = watch.until_end(&mut progress) => match snapshot {
+                Ok(snapshot) => Ended::Job(snapshot),
+                Err(failure) => Ended::Failed(failure),
+            },
+            left = &mut worker => worker_ended(left, &stop),
+            ended = &mut service => Ended::Failed(service_ended(ended)),
+        };
+        let ended = match ended {
+            // The last commits may have ended the job.
+            Ended::Drained => watch.look(&mut progress).await.map(Ended::Job),
+            other => Ok(other),
+        };
+        stop_worker(&shutdown, worker).await;
+        all_done.cancel();
+        if !service.is_finished() {
+            drop(tokio::time::timeout(LEAVE_TIME, service).await);
+        }
+        listener.abort();
+        state.close().await;
+        let speed = progress.finish();
+        let ran = end::Ran {
+            seconds: clock.monotonic().saturating_sub(self.started),
+            pages: speed.done(),
+            pages_per_second: speed.overall(),
+        };
+        match ended? {
+            Ended::Job(snapshot) => end::tell(context, &dataset, &progress, snapshot, ran).await,
+            Ended::Failed(failure) => {
+                progress.event(&Event::Failed {
+                    exit_code: failure.exit_code,
+                    message: failure.message(),
+                })?;
+                Err(failure)
+            }
+            Ended::Drained => Ok(ExitCode::FAILURE),
+        }
+    }
+}
+
+/// Documents that planning holds open beside those of the worker.
+const SURVEY_CHILDREN: usize = 2;
+
+fn audience(context: &Context) -> Audience {
+    use std::io::IsTerminal;
+    let at_terminal = std::io::stderr().is_terminal();
+    // Bar and events on one screen would tear each other.
+    let torn = context.json && std::io::stdout().is_terminal();
+    Audience { bar: at_terminal && !context.quiet && !torn, json: context.json }
+}
+
+fn seal_settings(context: &Context, dataset: &Dataset, scratch: PathBuf) -> SealSettings {
+    let card = &context.settings().dataset;
+    let name = dataset.name.trim_end_matches('/').rsplit('/').next().map(str::to_owned);
+    SealSettings {
+        title: set(&card.title).or(name),
+        license: set(&card.license),
+        renderer: "hayro".to_owned(),
+        renderer_version: HAYRO_VERSION.to_owned(),
+        tokenizer: None,
+        scratch,
+    }
+}
+
+/// As the workspace pins it.
+const HAYRO_VERSION: &str = "0.9.0";
+
+fn cannot_write(failure: Failure, out: &str) -> Failure {
+    // A lock that somebody holds says itself what to do.
+    if failure.message().contains("in use") {
+        return failure.exit_code(1);
+    }
+    failure
+        .exit_code(1)
+        .context(format!("cannot write beside {out}"))
+        .hint("unfinished work lies beside OUT: choose an OUT whose folder this user may write to")
+}
+
+async fn stop_worker(shutdown: &Shutdown, worker: JoinHandle<quire_worker::Result<()>>) {
+    shutdown.drain.cancel();
+    if worker.is_finished() {
+        return;
+    }
+    let aborting = worker.abort_handle();
+    if tokio::time::timeout(LEAVE_TIME, worker).await.is_err() {
+        shutdown.now.cancel();
+        aborting.abort();
+    }
+}
+
+fn worker_ended(
+    left: Result<quire_worker::Result<()>, JoinError>,
+    stop: &Stop,
+) -> Ended {
+    match left {
+        Ok(Ok(())) if stop.drain.is_cancelled() => Ended::Drained,
+        Ok(Ok(())) => Ended::Failed(Failure::failed("the worker left before the job was done")),
+        Ok(Err(error)) => {
+            Ended::Failed(Failure::of(error).context("the worker cannot go on"))
+        }
+        Err(panic) => Ended::Failed(lost_task("worker", &panic)),
+    }
+}
+
+fn service_ended(ended: Result<quire_coordinator::Result<()>, JoinError>) -> Failure {
+    match ended {
+        Ok(Ok(())) => Failure::failed("the coordinator left before the job was done"),
+        Ok(Err(error)) => Failure::of(error).context("the coordinator cannot go on"),
+        Err(panic) => lost_task("coordinator", &panic),
+    }
+}
+
+fn lost_task(who: &str, panic: &JoinError) -> Failure {
+    Failure::failed(format!("the {who} ended by a fault of its own: {panic}"))
+        .hint("this is a fault of Quire: please report it with the lines above")
+}

@@ -1,0 +1,52 @@
+//! Follows a job to its end: asks where it stands twice a second and shows it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quire_core::Clock;
+use quire_proto::v1::{GetJobRequest, Job};
+use quire_proto::{CallError, JobCalls};
+
+use crate::failure::{Failure, Outcome};
+use crate::progress::{Phase, Progress, Snapshot};
+
+/// Between looks: often enough for a bar that moves.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// A job that is being watched.
+pub(crate) struct Watch {
+    pub calls: Arc<dyn JobCalls>,
+    pub job_id: String,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Watch {
+    /// Where the job stands.
+    pub(crate) async fn job(&self) -> Result<Job, CallError> {
+        let request = GetJobRequest { job_id: self.job_id.clone() };
+        let response = self.calls.get_job(request).await?;
+        response.job.ok_or_else(|| {
+            CallError::new(quire_proto::Reason::Internal, "the answer holds no job")
+        })
+    }
+
+    /// Looks once and shows it.
+    pub(crate) async fn look(&self, progress: &mut Progress) -> Outcome<Snapshot> {
+        let job = self.job().await.map_err(Failure::of)?;
+        let snapshot = Snapshot::from(&job);
+        progress.update(self.clock.monotonic(), &snapshot)?;
+        Ok(snapshot)
+    }
+
+    /// Shows the job until it is done, stopped or paused.
+    pub(crate) async fn until_end(&self, progress: &mut Progress) -> Outcome<Snapshot> {
+        loop {
+            let snapshot = self.look(progress).await?;
+            match snapshot.phase {
+                Phase::Done | Phase::Stopped | Phase::Paused => return Ok(snapshot),
+                Phase::Planning | Phase::Reading | Phase::Sealing => {}
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Ctrl-C and SIGTERM: the first asks to finish what is in hand, the second leaves at once.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::logging::Screen;
+use crate::output;
+use crate::settings::Span;
+
+/// Exit code of a process that Ctrl-C ended, as shells know it.
+const INTERRUPTED: i32 = 130;
+
+/// How a command is told to stop.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stop {
+    /// Take nothing new, finish and commit what is in hand.
+    pub drain: CancellationToken,
+    /// Leave now: the time to finish is over.
+    pub now: CancellationToken,
+}
+
+/// Listens for signals until the task is dropped with its tracker.
+pub(crate) fn listen(tasks: &TaskTracker, screen: Screen, deadline: Duration) -> (Stop, JoinHandle<()>) {
+    let stop = Stop::default();
+    let told = stop.clone();
+    let listener = tasks.spawn(async move {
+        next_signal().await;
+        screen.aside(&format!(
+            "Stopping: finishing and committing what is in hand, at most {}. \
+             Ctrl-C again leaves at once.\n",
+            Span(deadline)
+        ));
+        told.drain.cancel();
+        tokio::select! {
+            () = next_signal() => leave(&screen),
+            () = tokio::time::sleep(deadline) => told.now.cancel(),
+        }
+        next_signal().await;
+        leave(&screen);
+    });
+    (stop, listener)
+}
+
+/// What is not committed is done again by the next run: nothing needs tidying here, and children
+/// die with their parent.
+#[expect(clippy::exit, reason = "the second Ctrl-C leaves at once, whatever still runs")]
+fn leave(screen: &Screen) {
+    screen.hide_bars();
+    output::tell("Left at once. The same command goes on where the last commit was.\n");
+    std::process::exit(INTERRUPTED);
+}
+
+async fn next_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+            return interrupted().await;
+        };
+        tokio::select! {
+            () = interrupted() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    interrupted().await;
+}
+
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without a handler the signal itself ends the process.
+        std::future::pending::<()>().await;
+    }
+}
