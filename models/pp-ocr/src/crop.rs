@@ -2,7 +2,8 @@
 
 use quire_core::PageImage;
 
-use crate::geometry::Rectangle;
+use crate::geometry::Point;
+use crate::line::TextLine;
 
 /// Height that classifier and recognizer want, pixels.
 pub const LINE_HEIGHT: usize = 48;
@@ -15,17 +16,24 @@ pub struct LineImage {
     pub planes: Vec<f32>,
 }
 
-/// Cuts `rectangle` out of `image` into a line of `width` pixels.
+/// Cuts `line` out of `image` and makes it straight and `width` pixels long.
 ///
 /// What lies beyond the page repeats its edge.
-pub fn cut(image: &PageImage, rectangle: &Rectangle, width: usize) -> LineImage {
-    let [origin, right, _, down] = rectangle.corners;
+pub fn cut(image: &PageImage, line: &TextLine, width: usize) -> LineImage {
+    let [origin, right, _, down] = line.rectangle.corners;
     let along = [right[0] - origin[0], right[1] - origin[1]];
     let across = [down[0] - origin[0], down[1] - origin[1]];
     // Where a line shrinks, several samples share a pixel, so that thin strokes stay.
-    let n_along = samples(rectangle.width(), width);
-    let n_across = samples(rectangle.height(), LINE_HEIGHT);
-    let weight = 1.0 / (n_along * n_across) as f32;
+    let n_along = samples(line.width(), width);
+    let n_across = samples(line.height(), LINE_HEIGHT);
+    let weight = 1.0 / (127.5 * (n_along * n_across) as f32);
+    let columns: Vec<Point> = (0..width * n_along)
+        .map(|index| {
+            let u = (index as f32 + 0.5) / (width * n_along) as f32;
+            let v = line.bend_at(u);
+            [0, 1].map(|axis| origin[axis] + u * along[axis] + v * across[axis])
+        })
+        .collect();
     let area = LINE_HEIGHT * width;
     let mut planes = vec![0.0; 3 * area];
     for y in 0..LINE_HEIGHT {
@@ -33,16 +41,14 @@ pub fn cut(image: &PageImage, rectangle: &Rectangle, width: usize) -> LineImage 
             let mut sum = [0.0f32; 3];
             for sub_y in 0..n_across {
                 let v = (y as f32 + (sub_y as f32 + 0.5) / n_across as f32) / LINE_HEIGHT as f32;
-                for sub_x in 0..n_along {
-                    let u = (x as f32 + (sub_x as f32 + 0.5) / n_along as f32) / width as f32;
-                    let at_x = origin[0] + u * along[0] + v * across[0];
-                    let at_y = origin[1] + u * along[1] + v * across[1];
+                for column in &columns[x * n_along..][..n_along] {
+                    let at_x = column[0] + v * across[0];
+                    let at_y = column[1] + v * across[1];
                     add_sample(image, at_x, at_y, &mut sum);
                 }
             }
             for plane in 0..3 {
-                let value = sum[2 - plane] * weight;
-                planes[plane * area + y * width + x] = value / 127.5 - 1.0;
+                planes[plane * area + y * width + x] = sum[2 - plane] * weight - 1.0;
             }
         }
     }
@@ -85,6 +91,11 @@ fn add_sample(image: &PageImage, x: f32, y: f32, sum: &mut [f32; 3]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Rectangle;
+
+    fn straight(corners: [Point; 4]) -> TextLine {
+        TextLine::straight(Rectangle { corners })
+    }
 
     /// An image whose red is ten times x and whose blue is ten times y.
     fn ramps(width: u32, height: u32) -> PageImage {
@@ -104,11 +115,11 @@ mod tests {
     fn line_is_read_along_its_first_edge() {
         let image = ramps(20, 20);
         let corners = [[2.0, 4.0], [12.0, 4.0], [12.0, 10.0], [2.0, 10.0]];
-        let line = cut(&image, &Rectangle { corners }, 80);
+        let line = cut(&image, &straight(corners), 80);
         // Red grows along the line, blue down the line; planes start with blue.
         assert!((value(&line, 2, 40, 10) - (20.0 + 100.0 * 40.5 / 80.0)).abs() < 0.1);
         assert!((value(&line, 0, 40, 24) - (40.0 + 60.0 * 24.5 / 48.0)).abs() < 0.1);
-        let turned = cut(&image, &Rectangle { corners }.half_turned(), 80);
+        let turned = cut(&image, &straight(corners).half_turned(), 80);
         assert!((value(&turned, 2, 39, 0) - value(&line, 2, 40, 47)).abs() < 0.1);
     }
 
@@ -116,16 +127,31 @@ mod tests {
     fn beyond_the_page_its_edge_goes_on() {
         let image = ramps(3, 3);
         let corners = [[-50.0, -50.0], [90.0, -50.0], [90.0, 90.0], [-50.0, 90.0]];
-        let line = cut(&image, &Rectangle { corners }, 96);
+        let line = cut(&image, &straight(corners), 96);
         assert!(value(&line, 2, 0, 0).abs() < 0.1);
         assert!((value(&line, 2, 95, 47) - 20.0).abs() < 0.1);
-        let one = cut(
-            &PageImage::white(1, 1),
-            &Rectangle {
-                corners: [[0.0; 2]; 4],
-            },
-            8,
-        );
+        let one = cut(&PageImage::white(1, 1), &straight([[0.0; 2]; 4]), 8);
         assert!(one.planes.iter().all(|value| (value - 1.0).abs() < 1e-5));
+    }
+
+    #[test]
+    fn bent_line_comes_out_straight() {
+        let mut image = PageImage::white(200, 100);
+        let middle = |x: usize| 50.0 + 20.0 * (x as f32 / 199.0 * std::f32::consts::PI).sin();
+        for x in 0..200 {
+            let at = (middle(x) as usize * 200 + x) * 3;
+            image.rgb[at..at + 3].fill(0);
+        }
+        let mut line = straight([[0.0, 30.0], [199.0, 30.0], [199.0, 70.0], [0.0, 70.0]]);
+        let points = crate::line::BEND_POINTS - 1;
+        line.bend = Some(std::array::from_fn(|index| {
+            (middle(199 * index / points) - 50.0) / 40.0
+        }));
+        let line = cut(&image, &line, 160);
+        for x in [5, 40, 80, 120, 155] {
+            let dark = (0..LINE_HEIGHT)
+                .min_by(|&a, &b| value(&line, 0, x, a).total_cmp(&value(&line, 0, x, b)));
+            assert!((22..=26).contains(&dark.unwrap()), "{dark:?} at {x}");
+        }
     }
 }

@@ -19,6 +19,7 @@ pub mod detect;
 mod engine;
 pub mod geometry;
 pub mod layout;
+pub mod line;
 mod nn;
 mod orientation;
 pub mod pixels;

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use quire_core::{PageImage, Rotation};
 
 use crate::ctc::ReadText;
-use crate::geometry::Rectangle;
+use crate::line::TextLine;
 use crate::read::Reader;
 
 /// Lines that are read to judge a page.
@@ -33,7 +33,7 @@ pub(crate) struct Upright<'a> {
     pub(crate) image: Cow<'a, PageImage>,
     /// The turn that was made.
     pub(crate) rotation: Rotation,
-    pub(crate) lines: Vec<Rectangle>,
+    pub(crate) lines: Vec<TextLine>,
     /// Texts of the lines that were read on the way.
     pub(crate) texts: Vec<Option<ReadText>>,
 }
@@ -63,7 +63,7 @@ pub(crate) fn upright<'a>(reader: &Reader, image: &'a PageImage) -> Upright<'a> 
 struct Candidate<'a> {
     image: Cow<'a, PageImage>,
     rotation: Rotation,
-    lines: Vec<Rectangle>,
+    lines: Vec<TextLine>,
     texts: Vec<Option<ReadText>>,
     /// Mean over the characters of the sample; 0 before it is read.
     confidence: f32,
@@ -103,8 +103,8 @@ impl<'a> Candidate<'a> {
 
     fn read_sample(&mut self, reader: &Reader) {
         let sample = longest(&self.lines, SAMPLE);
-        let rectangles: Vec<Rectangle> = sample.iter().map(|&index| self.lines[index]).collect();
-        let texts = reader.read_sample(&self.image, &rectangles);
+        let sampled: Vec<TextLine> = sample.iter().map(|&index| self.lines[index]).collect();
+        let texts = reader.read_sample(&self.image, &sampled);
         let n_chars: usize = texts.iter().map(|text| text.n_chars).sum();
         let sum: f32 = texts
             .iter()
@@ -117,7 +117,7 @@ impl<'a> Candidate<'a> {
     }
 
     fn votes_for_turning(&self, reader: &Reader) -> bool {
-        let voters: Vec<Rectangle> = longest(&self.lines, VOTERS)
+        let voters: Vec<TextLine> = longest(&self.lines, VOTERS)
             .into_iter()
             .map(|index| self.lines[index])
             .collect();
@@ -146,14 +146,14 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Whether most of the text runs downwards. Rectangles start where their text does.
-fn is_sideways(lines: &[Rectangle]) -> bool {
+/// Whether most of the text runs downwards. Lines start where their text does.
+fn is_sideways(lines: &[TextLine]) -> bool {
     let (mut down, mut total) = (0.0, 0.0);
     for line in lines
         .iter()
         .filter(|line| line.width() >= DIRECTED * line.height())
     {
-        let [start, end, ..] = line.corners;
+        let [start, end, ..] = line.rectangle.corners;
         let length = line.width();
         total += length;
         if (end[1] - start[1]).abs() > (end[0] - start[0]).abs() {
@@ -164,7 +164,7 @@ fn is_sideways(lines: &[Rectangle]) -> bool {
 }
 
 /// Indexes of the lines that say most about the page: the longest in letters.
-fn longest(lines: &[Rectangle], count: usize) -> Vec<usize> {
+fn longest(lines: &[TextLine], count: usize) -> Vec<usize> {
     let letters = |index: usize| lines[index].width() / lines[index].height().max(1.0);
     let mut order: Vec<usize> = (0..lines.len()).collect();
     order.sort_by(|&a, &b| letters(b).total_cmp(&letters(a)).then(a.cmp(&b)));
@@ -175,21 +175,22 @@ fn longest(lines: &[Rectangle], count: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Rectangle;
 
-    fn line(x: f32, y: f32, width: f32, height: f32) -> Rectangle {
+    fn line(x: f32, y: f32, width: f32, height: f32) -> TextLine {
         let corners = [
             [x, y],
             [x + width, y],
             [x + width, y + height],
             [x, y + height],
         ];
-        Rectangle { corners }
+        TextLine::straight(Rectangle { corners })
     }
 
     #[test]
     fn page_is_sideways_if_most_of_its_text_runs_down() {
         let across = line(0.0, 0.0, 300.0, 20.0);
-        let down = line(0.0, 0.0, 20.0, 300.0).quarter_turned();
+        let down = TextLine::straight(line(0.0, 0.0, 20.0, 300.0).rectangle.quarter_turned());
         assert!(!is_sideways(&[]));
         assert!(is_sideways(&[down]));
         assert!(is_sideways(&[across, down, down]));

@@ -10,8 +10,8 @@ use unicode_normalization::UnicodeNormalization;
 use crate::classify::{AngleClassifier, upside_down};
 use crate::ctc::ReadText;
 use crate::detect::{TextDetector, find_lines};
-use crate::geometry::Rectangle;
 use crate::layout::{LayoutDetector, find_regions};
+use crate::line::TextLine;
 use crate::orientation::{self, Upright};
 use crate::recognize::{FIRST_SQUEEZE, TextRecognizer, read_lines, squeeze_for};
 use crate::weights::WeightsError;
@@ -82,13 +82,13 @@ impl Reader {
         } = orientation::upright(self, image);
         self.read_rest(&image, &lines, &mut texts);
         let (mut kept, mut read) = (Vec::new(), Vec::new());
-        for (rectangle, text) in lines.iter().zip(texts) {
+        for (line, text) in lines.iter().zip(texts) {
             let text = text.unwrap_or_default();
             let trimmed = text.text.trim();
             if text.confidence < MIN_CONFIDENCE || trimmed.is_empty() {
                 continue;
             }
-            kept.push(line_of(&image, rectangle, trimmed, text.confidence));
+            kept.push(line_of(&image, line, trimmed, text.confidence));
             read.push((text.confidence, text.n_chars));
         }
         let mut recognition = self.compose(&image, kept);
@@ -106,20 +106,20 @@ impl Reader {
         recognition
     }
 
-    pub(crate) fn find(&self, image: &PageImage) -> Vec<Rectangle> {
+    pub(crate) fn find(&self, image: &PageImage) -> Vec<TextLine> {
         let found = find_lines(&self.detector, &self.device, image);
         found
             .into_iter()
-            .map(|line| reading_direction(line.rectangle))
+            .map(|found| reading_direction(found.line))
             .collect()
     }
 
     /// Reads the first few lines of a page.
-    pub(crate) fn read_sample(&self, image: &PageImage, lines: &[Rectangle]) -> Vec<ReadText> {
+    pub(crate) fn read_sample(&self, image: &PageImage, lines: &[TextLine]) -> Vec<ReadText> {
         self.read_lines(image, lines, FIRST_SQUEEZE)
     }
 
-    fn read_lines(&self, image: &PageImage, lines: &[Rectangle], squeeze: f32) -> Vec<ReadText> {
+    fn read_lines(&self, image: &PageImage, lines: &[TextLine], squeeze: f32) -> Vec<ReadText> {
         read_lines(
             &self.recognizer,
             &self.charset,
@@ -130,20 +130,20 @@ impl Reader {
         )
     }
 
-    pub(crate) fn upside_down(&self, image: &PageImage, lines: &[Rectangle]) -> Vec<f32> {
+    pub(crate) fn upside_down(&self, image: &PageImage, lines: &[TextLine]) -> Vec<f32> {
         upside_down(&self.classifier, &self.device, image, lines)
     }
 
     /// Reads the lines without a text, and upside down those that read badly and look so.
-    fn read_rest(&self, image: &PageImage, lines: &[Rectangle], texts: &mut [Option<ReadText>]) {
+    fn read_rest(&self, image: &PageImage, lines: &[TextLine], texts: &mut [Option<ReadText>]) {
         let squeeze = squeeze_for(lines, texts);
         let rest: Vec<usize> = (0..lines.len())
             .filter(|&index| texts[index].is_none())
             .collect();
-        let rectangles: Vec<Rectangle> = rest.iter().map(|&index| lines[index]).collect();
+        let unread: Vec<TextLine> = rest.iter().map(|&index| lines[index]).collect();
         for (index, text) in rest
             .into_iter()
-            .zip(self.read_lines(image, &rectangles, squeeze))
+            .zip(self.read_lines(image, &unread, squeeze))
         {
             texts[index] = Some(text);
         }
@@ -152,14 +152,14 @@ impl Reader {
             .filter(|&index| confidence(index) < DOUBTFUL)
             .collect();
         doubtful.truncate(MAX_DOUBTFUL);
-        let rectangles: Vec<Rectangle> = doubtful.iter().map(|&index| lines[index]).collect();
-        let verdicts = self.upside_down(image, &rectangles);
+        let suspects: Vec<TextLine> = doubtful.iter().map(|&index| lines[index]).collect();
+        let verdicts = self.upside_down(image, &suspects);
         doubtful = doubtful
             .into_iter()
             .zip(verdicts)
             .filter_map(|(index, verdict)| (verdict > BELIEVED).then_some(index))
             .collect();
-        let turned: Vec<Rectangle> = doubtful
+        let turned: Vec<TextLine> = doubtful
             .iter()
             .map(|&index| lines[index].half_turned())
             .collect();
@@ -197,17 +197,17 @@ impl Reader {
 }
 
 /// Text much taller than wide runs downwards.
-fn reading_direction(rectangle: Rectangle) -> Rectangle {
-    if rectangle.height() >= 1.5 * rectangle.width() {
-        rectangle.quarter_turned()
+fn reading_direction(line: TextLine) -> TextLine {
+    if line.height() >= 1.5 * line.width() {
+        TextLine::straight(line.rectangle.quarter_turned())
     } else {
-        rectangle
+        line
     }
 }
 
-fn line_of(image: &PageImage, rectangle: &Rectangle, text: &str, confidence: f32) -> Line {
+fn line_of(image: &PageImage, line: &TextLine, text: &str, confidence: f32) -> Line {
     let (width, height) = (image.width as f32, image.height as f32);
-    let quad = Quad(rectangle.corners.map(|[x, y]| [x / width, y / height])).clamped();
+    let quad = Quad(line.rectangle.corners.map(|[x, y]| [x / width, y / height])).clamped();
     let rect = quad.bounds();
     let upright = Quad::from(rect);
     let leaves = quad.0.iter().zip(&upright.0).any(|(a, b)| {
@@ -248,6 +248,7 @@ fn summary(mut read: Vec<(f32, usize)>) -> (Option<f32>, Option<f32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Rectangle;
 
     #[test]
     fn confidence_is_weighted_by_characters() {
@@ -266,7 +267,7 @@ mod tests {
             [500.0, 130.0],
             [100.0, 130.0],
         ];
-        let line = line_of(&image, &Rectangle { corners }, "x", 1.0);
+        let line = line_of(&image, &TextLine::straight(Rectangle { corners }), "x", 1.0);
         assert_eq!(line.quad, None);
         assert!((line.rect.x1 - 0.5).abs() < 1e-6);
         let corners = [
@@ -276,7 +277,7 @@ mod tests {
             [99.0, 130.0],
         ];
         assert!(
-            line_of(&image, &Rectangle { corners }, "x", 1.0)
+            line_of(&image, &TextLine::straight(Rectangle { corners }), "x", 1.0)
                 .quad
                 .is_some()
         );

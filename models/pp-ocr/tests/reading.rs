@@ -269,7 +269,7 @@ fn lines_of_a_real_map_are_those_that_opencv_finds() {
         // Growing leaves the middle where it is.
         let middle = [0, 1].map(|axis| (core[0][axis] + core[2][axis]) / 2.0);
         let near = found.iter().find(|line| {
-            let center = line.rectangle.center();
+            let center = line.line.rectangle.center();
             (center[0] - middle[0]).hypot(center[1] - middle[1]) < 1.0
         });
         let Some(line) = near else { continue };
@@ -277,8 +277,8 @@ fn lines_of_a_real_map_are_those_that_opencv_finds() {
         let edge = |a: usize, b: usize| (core[a][0] - core[b][0]).hypot(core[a][1] - core[b][1]);
         let (along, across) = (edge(0, 1), edge(0, 3));
         let margin = 1.6 * along * across / (2.0 * (along + across));
-        assert!((line.rectangle.width() - along - 2.0 * margin).abs() < 0.5);
-        assert!((line.rectangle.height() - across - 2.0 * margin).abs() < 0.5);
+        assert!((line.line.width() - along - 2.0 * margin).abs() < 0.5);
+        assert!((line.line.height() - across - 2.0 * margin).abs() < 0.5);
         assert!(
             (line.score - score).abs() < 0.06,
             "{} is not {score}",

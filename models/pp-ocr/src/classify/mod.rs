@@ -9,7 +9,7 @@ pub use network::AngleClassifier;
 pub(crate) use network::MOBILE as WEIGHTS;
 
 use crate::crop::{LINE_HEIGHT, cut};
-use crate::geometry::Rectangle;
+use crate::line::TextLine;
 
 /// Width of the classifier's input; longer lines are squeezed, shorter ones padded.
 const WIDTH: usize = 192;
@@ -19,7 +19,7 @@ pub fn upside_down(
     classifier: &AngleClassifier,
     device: &Device,
     image: &PageImage,
-    lines: &[Rectangle],
+    lines: &[TextLine],
 ) -> Vec<f32> {
     if lines.is_empty() {
         return Vec::new();

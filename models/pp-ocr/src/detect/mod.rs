@@ -1,5 +1,6 @@
 //! Finding lines of text on a page.
 
+mod bend;
 mod network;
 pub mod postprocess;
 pub mod preprocess;

@@ -5,8 +5,10 @@
 
 use quire_core::PageImage;
 
+use super::bend::Bent;
 use super::preprocess::InputSize;
 use crate::geometry::{Point, Rectangle, smallest_rectangle};
+use crate::line::TextLine;
 
 /// Pixels over this probability belong to a line.
 const BIN_THRESH: f32 = 0.3;
@@ -33,7 +35,7 @@ pub struct ProbabilityMap<'a> {
 /// A line of text as the detector sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TextBox {
-    pub rectangle: Rectangle,
+    pub line: TextLine,
     /// Mean probability of the core.
     pub score: f32,
 }
@@ -41,7 +43,7 @@ pub struct TextBox {
 impl TextBox {
     /// The shorter edge: the height of the text, whichever way it runs.
     pub fn thickness(&self) -> f32 {
-        self.rectangle.width().min(self.rectangle.height())
+        self.line.width().min(self.line.height())
     }
 
     /// The box in pixels of `image`, of which the detector saw a version of size `seen`.
@@ -49,7 +51,7 @@ impl TextBox {
         let x = image.width as f32 / seen.width as f32;
         let y = image.height as f32 / seen.height as f32;
         Self {
-            rectangle: self.rectangle.scaled(x, y),
+            line: self.line.scaled(x, y),
             score: self.score,
         }
     }
@@ -62,11 +64,11 @@ pub fn lines_of(map: &ProbabilityMap<'_>) -> Vec<TextBox> {
         .filter_map(|outline| line_of(map, outline))
         .collect();
     if boxes.len() > MAX_LINES {
-        let area = |line: &TextBox| line.rectangle.width() * line.rectangle.height();
+        let area = |line: &TextBox| line.line.width() * line.line.height();
         boxes.sort_by(|a, b| area(b).total_cmp(&area(a)));
         boxes.truncate(MAX_LINES);
     }
-    let key = |line: &TextBox| line.rectangle.center();
+    let key = |line: &TextBox| line.line.rectangle.center();
     boxes.sort_by(|a, b| {
         let (a, b) = (key(a), key(b));
         a[1].total_cmp(&b[1]).then(a[0].total_cmp(&b[0]))
@@ -74,22 +76,43 @@ pub fn lines_of(map: &ProbabilityMap<'_>) -> Vec<TextBox> {
     boxes
 }
 
-fn line_of(map: &ProbabilityMap<'_>, outline: &mut Vec<Point>) -> Option<TextBox> {
-    let core = smallest_rectangle(outline)?;
+fn line_of(map: &ProbabilityMap<'_>, blob: &[Run]) -> Option<TextBox> {
+    // The ends of runs are all that a hull needs.
+    let ends = |run: &Run| [run.first, run.last].map(|x| [x as f32, run.y as f32]);
+    let mut outline: Vec<Point> = blob.iter().flat_map(ends).collect();
+    let around = smallest_rectangle(&mut outline)?;
+    let bent = Bent::of(blob, &around);
+    let core = bent.as_ref().map_or(&around, Bent::core);
     let (width, height) = (core.width(), core.height());
     if width.min(height) < MIN_CORE {
         return None;
     }
-    let score = mean_inside(map, &core);
+    let score = if bent.is_some() {
+        mean_of(map, blob)
+    } else {
+        mean_inside(map, core)
+    };
     if score < BOX_THRESH {
         return None;
     }
     let margin = UNCLIP_RATIO * width * height / (2.0 * (width + height));
-    let line = TextBox {
-        rectangle: core.grown(margin),
-        score,
+    let line = match &bent {
+        Some(bent) => bent.grown(margin),
+        None => TextLine::straight(core.grown(margin)),
     };
-    (line.thickness() >= MIN_BOX).then_some(line)
+    let text_box = TextBox { line, score };
+    (text_box.thickness() >= MIN_BOX).then_some(text_box)
+}
+
+/// Mean of the map over a blob.
+fn mean_of(map: &ProbabilityMap<'_>, blob: &[Run]) -> f32 {
+    let (mut sum, mut count) = (0.0, 0);
+    for run in blob {
+        let row = &map.values[run.y * map.width..][run.first..=run.last];
+        sum += row.iter().sum::<f32>();
+        count += row.len();
+    }
+    sum / count.max(1) as f32
 }
 
 /// Mean of the map over the pixels inside a rectangle.
@@ -150,15 +173,14 @@ fn crossing(rectangle: &Rectangle, y: f32) -> Option<(f32, f32)> {
 
 /// A run of set pixels of one row, ends included.
 #[derive(Debug, Clone, Copy)]
-struct Run {
-    y: usize,
-    first: usize,
-    last: usize,
+pub(super) struct Run {
+    pub(super) y: usize,
+    pub(super) first: usize,
+    pub(super) last: usize,
 }
 
-/// Outlines of the blobs of pixels that touch, corners included: the ends of their runs, which
-/// is all that a hull needs.
-fn blobs(map: &ProbabilityMap<'_>) -> Vec<Vec<Point>> {
+/// Blobs of pixels that touch, corners included.
+fn blobs(map: &ProbabilityMap<'_>) -> Vec<Vec<Run>> {
     let mut runs: Vec<Run> = Vec::new();
     let mut parents: Vec<usize> = Vec::new();
     let mut above = 0..0;
@@ -182,7 +204,7 @@ fn blobs(map: &ProbabilityMap<'_>) -> Vec<Vec<Point>> {
         }
         above = start..runs.len();
     }
-    outlines(&runs, &mut parents)
+    gathered(&runs, &mut parents)
 }
 
 /// Row `y` of the map over the threshold, each set pixel spread to its right, lower and lower
@@ -242,20 +264,19 @@ fn join(parents: &mut [usize], a: usize, b: usize) {
     parents[a.max(b)] = a.min(b);
 }
 
-fn outlines(runs: &[Run], parents: &mut [usize]) -> Vec<Vec<Point>> {
+/// Runs by the blob that they belong to.
+fn gathered(runs: &[Run], parents: &mut [usize]) -> Vec<Vec<Run>> {
     let mut slots = vec![usize::MAX; runs.len()];
-    let mut outlines: Vec<Vec<Point>> = Vec::new();
-    for (index, run) in runs.iter().enumerate() {
+    let mut blobs: Vec<Vec<Run>> = Vec::new();
+    for (index, &run) in runs.iter().enumerate() {
         let root = root(parents, index);
         if slots[root] == usize::MAX {
-            slots[root] = outlines.len();
-            outlines.push(Vec::new());
+            slots[root] = blobs.len();
+            blobs.push(Vec::new());
         }
-        let outline = &mut outlines[slots[root]];
-        outline.push([run.first as f32, run.y as f32]);
-        outline.push([run.last as f32, run.y as f32]);
+        blobs[slots[root]].push(run);
     }
-    outlines
+    blobs
 }
 
 #[cfg(test)]
@@ -288,7 +309,7 @@ mod tests {
         assert_eq!(found.len(), 1);
         // The core is 200 by 10 between pixel centers, one right and one lower pixel added.
         let margin = 1.6 * (200.0 * 10.0) / (2.0 * 210.0);
-        let rectangle = found[0].rectangle;
+        let rectangle = found[0].line.rectangle;
         assert!((rectangle.corners[0][0] - (40.0 - margin)).abs() < 0.01);
         assert!((rectangle.corners[2][1] - (30.0 + margin)).abs() < 0.01);
         assert!(found[0].score > 0.8, "{}", found[0].score);
@@ -303,7 +324,7 @@ mod tests {
         ];
         let found = lines(320, 64, &boxes);
         assert_eq!(found.len(), 1);
-        assert!(found[0].rectangle.center()[0] > 200.0);
+        assert!(found[0].line.rectangle.center()[0] > 200.0);
     }
 
     #[test]
@@ -314,7 +335,10 @@ mod tests {
             ([10, 10, 100, 20], 0.9),
         ];
         let found = lines(320, 96, &boxes);
-        let order: Vec<_> = found.iter().map(|line| line.rectangle.center()).collect();
+        let order: Vec<_> = found
+            .iter()
+            .map(|line| line.line.rectangle.center())
+            .collect();
         assert!(
             order[0][0] < order[1][0] && order[1][1] < order[2][1],
             "{order:?}"

@@ -89,6 +89,7 @@ fn small_height(found: &[TextBox]) -> Option<f32> {
 mod tests {
     use super::*;
     use crate::geometry::Rectangle;
+    use crate::line::TextLine;
 
     fn size(width: u32, height: u32, dpi: Option<f32>) -> (usize, usize) {
         let image = PageImage {
@@ -104,7 +105,7 @@ mod tests {
     fn line(height: f32) -> TextBox {
         let corners = [[0.0, 0.0], [90.0, 0.0], [90.0, height], [0.0, height]];
         TextBox {
-            rectangle: Rectangle { corners },
+            line: TextLine::straight(Rectangle { corners }),
             score: 0.9,
         }
     }

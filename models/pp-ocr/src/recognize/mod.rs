@@ -14,7 +14,7 @@ pub use pitch::FIRST as FIRST_SQUEEZE;
 
 use crate::crop::{LINE_HEIGHT, cut};
 use crate::ctc::{ReadText, decode};
-use crate::geometry::Rectangle;
+use crate::line::TextLine;
 
 /// Pixels of the input a step of the output.
 const STEP: usize = 8;
@@ -34,10 +34,10 @@ pub fn read_lines(
     charset: &[&str],
     device: &Device,
     image: &PageImage,
-    lines: &[Rectangle],
+    lines: &[TextLine],
     squeeze: f32,
 ) -> Vec<ReadText> {
-    let read = |lines: &[Rectangle], widths: &[usize]| {
+    let read = |lines: &[TextLine], widths: &[usize]| {
         read_at(recognizer, charset, device, image, lines, widths)
     };
     let widths: Vec<usize> = lines
@@ -54,8 +54,8 @@ pub fn read_lines(
             wider.push(bounded(width * squeeze));
         }
     }
-    let rectangles: Vec<Rectangle> = crowded.iter().map(|&index| lines[index]).collect();
-    for (index, text) in crowded.into_iter().zip(read(&rectangles, &wider)) {
+    let again: Vec<TextLine> = crowded.iter().map(|&index| lines[index]).collect();
+    for (index, text) in crowded.into_iter().zip(read(&again, &wider)) {
         texts[index] = text;
     }
     texts
@@ -63,7 +63,7 @@ pub fn read_lines(
 
 /// How far the lines of a page may be narrowed, by those that were read before at
 /// [`FIRST_SQUEEZE`].
-pub fn squeeze_for(lines: &[Rectangle], texts: &[Option<ReadText>]) -> f32 {
+pub fn squeeze_for(lines: &[TextLine], texts: &[Option<ReadText>]) -> f32 {
     let known = lines.iter().zip(texts).filter_map(|(line, text)| {
         let text = text.as_ref().filter(|text| text.confidence >= SURE)?;
         Some((undistorted(line), text.text.as_str()))
@@ -76,7 +76,7 @@ fn read_at(
     charset: &[&str],
     device: &Device,
     image: &PageImage,
-    lines: &[Rectangle],
+    lines: &[TextLine],
     widths: &[usize],
 ) -> Vec<ReadText> {
     let mut texts = vec![ReadText::default(); lines.len()];
@@ -109,7 +109,7 @@ fn read_at(
 }
 
 /// Width of a line at the recognizer's height with its aspect kept.
-fn undistorted(line: &Rectangle) -> f32 {
+fn undistorted(line: &TextLine) -> f32 {
     LINE_HEIGHT as f32 * line.width() / line.height().max(1.0)
 }
 
