@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use quire_core::{JobId, JobSpec, PlannedDocument};
+use quire_dataset::Output;
 use quire_proto::v1;
 
 use crate::error::Result;
@@ -51,5 +52,10 @@ impl CoordinatorHandle {
     /// When there is no such job, or the store fails.
     pub async fn job(&self, job_id: &JobId) -> Result<v1::Job> {
         progress::job(&self.shared, job_id).await
+    }
+
+    /// Uses `output` for the dataset at this canonical URI instead of opening it anew.
+    pub fn use_output(&self, uri: &str, output: Output) {
+        self.shared.use_output(uri, output);
     }
 }

@@ -2,6 +2,7 @@
 
 mod commit;
 mod config;
+mod doctor;
 mod error;
 mod handle;
 mod job;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use quire_corpus::Stores;
 
 pub use config::{CoordinatorConfig, DeathPolicy, QuarantinePause, SealSettings};
+pub use doctor::{ProbeCheck, ProbeReport, probe};
 pub use error::{Error, Result};
 pub use handle::CoordinatorHandle;
 pub use job::{JobState, LeaseEnd, SessionState, ShardState};

@@ -51,8 +51,10 @@ impl KnownDocuments {
         let dataset = Dataset::open(output).await.map_err(unread)?;
         let mut documents = dataset.rows::<DocumentRow>();
         while let Some(row) = documents.next().await.map_err(unread)? {
-            let has_pages =
-                matches!(row.status, DocumentStatus::Complete | DocumentStatus::Partial);
+            let has_pages = matches!(
+                row.status,
+                DocumentStatus::Complete | DocumentStatus::Partial
+            );
             known.add(KnownDocument {
                 doc_id: row.doc_id,
                 source_uri: row.source_uri,

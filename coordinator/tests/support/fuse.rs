@@ -1,0 +1,194 @@
+//! A process that dies at a chosen moment: after so many operations on objects and database,
+//! everything that would go on hangs for ever, and the test throws its runtime away.
+
+use std::fmt;
+use std::future::pending;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
+use quire_coordinator::store::*;
+use quire_coordinator::{JobState, Result};
+use quire_core::{JobId, LeaseId, SessionId, ShardIdx};
+use tokio_util::sync::CancellationToken;
+
+/// Burns with each operation.
+#[derive(Debug)]
+pub struct Fuse {
+    left: AtomicI64,
+    burnt: AtomicI64,
+    /// The last operation is done, only nobody hears of it.
+    dies_after: bool,
+    pub dead: CancellationToken,
+}
+
+impl Fuse {
+    pub fn of(n_operations: i64, dies_after: bool) -> Arc<Self> {
+        let (left, burnt) = (AtomicI64::new(n_operations), AtomicI64::new(0));
+        Arc::new(Self {
+            left,
+            burnt,
+            dies_after,
+            dead: CancellationToken::new(),
+        })
+    }
+
+    /// Operations so far.
+    pub fn burnt(&self) -> i64 {
+        self.burnt.load(Ordering::SeqCst)
+    }
+
+    async fn around<T>(&self, operation: impl Future<Output = T>) -> T {
+        self.burnt.fetch_add(1, Ordering::SeqCst);
+        let left = self.left.fetch_sub(1, Ordering::SeqCst);
+        if left > 0 {
+            let done = operation.await;
+            if !self.dead.is_cancelled() {
+                return done;
+            }
+        } else if left == 0 && self.dies_after {
+            operation.await;
+        }
+        self.dead.cancel();
+        pending().await
+    }
+}
+
+/// Objects behind a fuse.
+#[derive(Debug)]
+pub struct FusedObjects {
+    pub inner: Arc<dyn ObjectStore>,
+    pub fuse: Arc<Fuse>,
+}
+
+impl fmt::Display for FusedObjects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fused {}", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FusedObjects {
+    async fn put_opts(
+        &self,
+        path: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        self.fuse
+            .around(self.inner.put_opts(path, payload, options))
+            .await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.fuse
+            .around(self.inner.put_multipart_opts(path, options))
+            .await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.fuse.around(self.inner.get_opts(path, options)).await
+    }
+
+    async fn get_ranges(
+        &self,
+        path: &Path,
+        ranges: &[Range<u64>],
+    ) -> object_store::Result<Vec<Bytes>> {
+        self.fuse.around(self.inner.get_ranges(path, ranges)).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix).boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.fuse
+            .around(self.inner.list_with_delimiter(prefix))
+            .await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &Path,
+        to: &Path,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
+        self.fuse
+            .around(self.inner.copy_opts(from, to, options))
+            .await
+    }
+}
+
+/// A database behind a fuse.
+#[derive(Debug)]
+pub struct FusedStore {
+    pub inner: Arc<dyn Store>,
+    pub fuse: Arc<Fuse>,
+}
+
+macro_rules! fused {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl Store for FusedStore {
+            $(async fn $name(&self, $($argument: $type),*) -> Result<$answer> {
+                self.fuse.around(self.inner.$name($($argument),*)).await
+            })*
+        }
+    };
+}
+
+fused! {
+    fn incarnation() -> String;
+    fn now_ms() -> i64;
+    fn create_job(job: &NewJob) -> CreateJob;
+    fn job(job_id: &JobId) -> Option<JobRecord>;
+    fn newest_job(out: &str) -> Option<JobRecord>;
+    fn jobs(query: &JobQuery) -> Vec<JobRecord>;
+    fn move_job(job_id: &JobId, from: JobState, to: JobState, why: Option<&Why>) -> bool;
+    fn add_shards(job_id: &JobId, shards: &[NewShard]) -> ();
+    fn start_job(job_id: &JobId, plan: &PlanTotals) -> bool;
+    fn finish_job(job_id: &JobId, version: Option<u64>) -> bool;
+    fn open_session(session: &NewSession) -> ();
+    fn session(session_id: &SessionId) -> Option<SessionRecord>;
+    fn heartbeat(beat: &Beat) -> Option<Vec<Standing>>;
+    fn close_session(session_id: &SessionId) -> bool;
+    fn expire_sessions() -> ();
+    fn expired_sessions() -> Vec<SessionRecord>;
+    fn grant(session_id: &SessionId, job_id: &JobId, lease_id: &LeaseId) -> Grant;
+    fn lease(lease_id: &LeaseId) -> Option<(LeaseRecord, ShardRecord)>;
+    fn won_by(lease_id: &LeaseId) -> Option<ShardRecord>;
+    fn leases_of_session(session_id: &SessionId) -> Vec<LeaseRecord>;
+    fn leases_of_job(job_id: &JobId) -> Vec<LeaseRecord>;
+    fn stalled_leases(before_ms: i64) -> Vec<LeaseRecord>;
+    fn commit(commit: &Commit) -> CommitResult;
+    fn end_lease(end: &EndLease) -> bool;
+    fn fence_job(job_id: &JobId) -> u64;
+    fn attempts(job_id: &JobId, shard_idx: ShardIdx) -> Vec<AttemptRecord>;
+    fn shards(job_id: &JobId, query: &ShardQuery) -> Vec<ShardRecord>;
+    fn overlapping(job_id: &JobId, first_row: u64, end_row: u64) -> Vec<ShardRecord>;
+    fn next_shard_idx(job_id: &JobId) -> ShardIdx;
+    fn quarantine(job_id: &JobId) -> Vec<QuarantineRecord>;
+    fn failures(job_id: &JobId) -> Vec<FailureCount>;
+    fn apply_manifest(job_id: &JobId, manifest: &AppliedManifest) -> bool;
+}
