@@ -16,6 +16,7 @@ mod pointwise;
 mod product;
 mod simd;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -23,7 +24,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub(super) use depthwise::DepthwiseKernel;
 pub(super) use product::PackedMatrix;
 
-use super::{Convolution, Depthwise, FeatureMap, LayerNorm, Mixer, Squeeze, Transposed};
+use super::{
+    Convolution, ConvolutionConfig, Depthwise, FeatureMap, LayerNorm, Mixer, Squeeze, Transposed,
+};
 use buffer::Buffer;
 use product::{Rows, multiply};
 
@@ -106,10 +109,7 @@ impl HostMap {
     fn convolve_pixels(&self, layer: &Convolution) -> Self {
         let config = &layer.config;
         let mut output = Self::new([self.batch, config.channels_out, self.height, self.width]);
-        let rows = Rows {
-            values: self.values(),
-            stride: self.channels,
-        };
+        let rows = Rows::whole(self.values(), self.channels);
         let matrix = packed(layer);
         let n_rows = self.batch * self.pixels();
         let tile = tile_pixels(self.channels + config.channels_out);
@@ -123,8 +123,10 @@ impl HostMap {
         output
     }
 
-    /// Applies any other convolution: the patches of a tile of pixels become rows of a matrix.
-    fn convolve_patches(&self, layer: &Convolution) -> Self {
+    /// Applies any other convolution, line by line. What the kernel sees of the image at a pixel
+    /// is a row of a matrix: inside the image it is read where it lies, at the border it is copied
+    /// out with zeros around.
+    fn convolve_windows(&self, layer: &Convolution) -> Self {
         let config = &layer.config;
         let size = |axis: usize, size: usize| {
             let (before, after) = config.padding[axis];
@@ -132,35 +134,56 @@ impl HostMap {
         };
         let (height, width) = (size(0, self.height), size(1, self.width));
         let mut output = Self::new([self.batch, config.channels_out, height, width]);
-        let patch_values = config.kernel[0] * config.kernel[1] * self.channels;
-        let tile = tile_pixels(patch_values + config.channels_out).min(width);
-        let mut patches = Buffer::take(tile * patch_values);
+        let channels_out = config.channels_out;
         let matrix = packed(layer);
-        let mut out = output.values_mut();
-        for image in self.values().chunks_exact(self.pixels() * self.channels) {
-            for y in 0..height {
-                for first in (0..width).step_by(tile) {
-                    let last = width.min(first + tile);
-                    let patches = &mut patches[..(last - first) * patch_values];
-                    for (x, patch) in (first..last).zip(patches.chunks_exact_mut(patch_values)) {
-                        self.gather_patch(image, layer, [y, x], patch);
-                    }
-                    let rows = Rows {
-                        values: patches,
-                        stride: patch_values,
-                    };
-                    let (now, later) = out.split_at_mut((last - first) * config.channels_out);
-                    multiply(rows, last - first, matrix, now, false);
-                    pointwise::activate(config.activation, now);
-                    out = later;
+        let window = config.kernel[0] * config.kernel[1] * self.channels;
+        let mut windows = Buffer::take(width * window);
+        let inside = self.columns_inside(config, width);
+        let lines = output.values_mut().chunks_exact_mut(width * channels_out);
+        for (index, out) in lines.enumerate() {
+            let image = &self.values()[index / height * self.pixels() * self.channels..];
+            let image = &image[..self.pixels() * self.channels];
+            let y = index % height;
+            let top = (y * config.stride[0]).checked_sub(config.padding[0].0);
+            let top = top.filter(|top| top + config.kernel[0] <= self.height);
+            let inside = if top.is_some() { inside.clone() } else { 0..0 };
+            for border in [0..inside.start, inside.end..width] {
+                let windows = &mut windows[..border.len() * window];
+                for (x, window) in border.clone().zip(windows.chunks_exact_mut(window)) {
+                    self.copy_window(image, layer, [y, x], window);
                 }
+                let out = &mut out[border.start * channels_out..border.end * channels_out];
+                multiply(
+                    Rows::whole(windows, window),
+                    border.len(),
+                    matrix,
+                    out,
+                    false,
+                );
             }
+            if let Some(top) = top {
+                let left = inside.start * config.stride[1] - config.padding[1].0;
+                let first = (top * self.width + left) * self.channels;
+                let rows = Rows::whole(&image[first..], config.stride[1] * self.channels)
+                    .in_pieces(config.kernel[0], self.width * self.channels);
+                let out = &mut out[inside.start * channels_out..inside.end * channels_out];
+                multiply(rows, inside.len(), matrix, out, false);
+            }
+            pointwise::activate(config.activation, out);
         }
         output
     }
 
+    /// Output columns, of `width`, where the kernel lies inside the image.
+    fn columns_inside(&self, config: &ConvolutionConfig, width: usize) -> Range<usize> {
+        let (before, stride) = (config.padding[1].0, config.stride[1]);
+        let last = (self.width + before).saturating_sub(config.kernel[1]) / stride;
+        let first = before.div_ceil(stride);
+        first..(last + 1).clamp(first, width.max(first))
+    }
+
     /// Copies what the kernel sees of an image at an output pixel, zeros where it sees nothing.
-    fn gather_patch(&self, image: &[f32], layer: &Convolution, at: [usize; 2], patch: &mut [f32]) {
+    fn copy_window(&self, image: &[f32], layer: &Convolution, at: [usize; 2], window: &mut [f32]) {
         let config = &layer.config;
         let channels = self.channels;
         let top = at[0] * config.stride[0];
@@ -171,7 +194,7 @@ impl HostMap {
         let last = (self.width + before)
             .saturating_sub(left)
             .clamp(first, config.kernel[1]);
-        for (dy, line) in patch
+        for (dy, line) in window
             .chunks_exact_mut(config.kernel[1] * channels)
             .enumerate()
         {
@@ -215,7 +238,7 @@ impl FeatureMap for HostMap {
         );
         match layer.config.kernel == [1, 1] && layer.config.stride == [1, 1] {
             true => self.convolve_pixels(layer),
-            false => self.convolve_patches(layer),
+            false => self.convolve_windows(layer),
         }
     }
 
@@ -252,10 +275,7 @@ impl FeatureMap for HostMap {
         let lines = self.values().chunks_exact(self.width * self.channels);
         let two_lines = output.values_mut().chunks_exact_mut(self.width * four);
         for (line, out) in lines.zip(two_lines) {
-            let rows = Rows {
-                values: line,
-                stride: self.channels,
-            };
+            let rows = Rows::whole(line, self.channels);
             multiply(rows, self.width, matrix, grown, false);
             pointwise::activate(config.activation, grown);
             let (upper, lower) = out.split_at_mut(self.width * four / 2);
@@ -451,10 +471,7 @@ impl FeatureMap for HostMap {
     }
 
     fn likeliest(&self, layer: &Convolution) -> Vec<(usize, f32)> {
-        let rows = Rows {
-            values: self.values(),
-            stride: self.channels,
-        };
+        let rows = Rows::whole(self.values(), self.channels);
         classes::likeliest(rows, self.batch * self.pixels(), packed(layer))
     }
 }
@@ -527,20 +544,14 @@ fn expand(layer: &Mixer, pixels: &[f32], wide: &mut [f32]) {
     let config = &layer.expand.config;
     let n_pixels = pixels.len() / config.channels_in;
     let wide = &mut wide[..n_pixels * config.channels_out];
-    let rows = Rows {
-        values: pixels,
-        stride: config.channels_in,
-    };
+    let rows = Rows::whole(pixels, config.channels_in);
     multiply(rows, n_pixels, packed(&layer.expand), wide, false);
     pointwise::activate(config.activation, wide);
 }
 
 /// From the wide middle to the output, which holds what is added if the block is residual.
 fn project(layer: &Mixer, wide: &[f32], n_pixels: usize, out: &mut [f32]) {
-    let rows = Rows {
-        values: wide,
-        stride: layer.project.config.channels_in,
-    };
+    let rows = Rows::whole(wide, layer.project.config.channels_in);
     multiply(
         rows,
         n_pixels,

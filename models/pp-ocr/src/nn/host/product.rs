@@ -53,15 +53,37 @@ impl PackedMatrix {
     }
 }
 
-/// Rows of a matrix, the first of which starts at the first value.
+/// Rows of a matrix, the first of which starts at the first value. A row may lie in several
+/// pieces of equal length, as what a kernel sees of an image does.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows<'a> {
-    pub(super) values: &'a [f32],
+    values: &'a [f32],
     /// Values from one row to the next.
-    pub(super) stride: usize,
+    stride: usize,
+    n_pieces: usize,
+    /// Values from one piece of a row to the next.
+    piece_stride: usize,
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
+    /// Rows in one piece.
+    pub(super) fn whole(values: &'a [f32], stride: usize) -> Self {
+        Self {
+            values,
+            stride,
+            n_pieces: 1,
+            piece_stride: 0,
+        }
+    }
+
+    pub(super) fn in_pieces(self, n_pieces: usize, piece_stride: usize) -> Self {
+        Self {
+            n_pieces,
+            piece_stride,
+            ..self
+        }
+    }
+
     pub(super) fn from(self, first: usize) -> Self {
         Self {
             values: &self.values[first * self.stride..],
@@ -221,24 +243,22 @@ impl<S: Simd> Block<'_, S> {
     #[inline(always)]
     fn some_rows<const R: usize, const V: usize>(&mut self, row: usize, to: &mut Target<'_>) {
         let simd = self.simd;
-        let n_inputs = self.n_inputs;
         let vectors = PANEL / S::F32_LANES;
-        let rows: [&[f32]; R] = std::array::from_fn(|index| {
-            &self.rows.values[(row + index) * self.rows.stride..][..n_inputs]
-        });
+        let piece = self.n_inputs / self.rows.n_pieces;
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
-        for (input, weights) in self
-            .weights
-            .chunks_exact(vectors)
-            .take(n_inputs)
-            .enumerate()
-        {
-            let weights: [S::f32s; V] = std::array::from_fn(|index| weights[self.vector + index]);
-            for index in 0..R {
-                let value = simd.splat_f32s(rows[index][input]);
-                for vector in 0..V {
-                    sums[index][vector] =
-                        simd.mul_add_f32s(value, weights[vector], sums[index][vector]);
+        for (index, weights) in self.weights.chunks_exact(piece * vectors).enumerate() {
+            let values = &self.rows.values[index * self.rows.piece_stride..];
+            let rows: [&[f32]; R] =
+                std::array::from_fn(|index| &values[(row + index) * self.rows.stride..][..piece]);
+            for (input, weights) in weights.chunks_exact(vectors).take(piece).enumerate() {
+                let weights: [S::f32s; V] =
+                    std::array::from_fn(|index| weights[self.vector + index]);
+                for index in 0..R {
+                    let value = simd.splat_f32s(rows[index][input]);
+                    for vector in 0..V {
+                        sums[index][vector] =
+                            simd.mul_add_f32s(value, weights[vector], sums[index][vector]);
+                    }
                 }
             }
         }
