@@ -301,7 +301,7 @@ fn write_splits(text: &mut String, version: &VersionFile) {
         "## Splits\n\n\
          A document is in `validation` if the first 64 bits of SHA-256(salt, `content_sha256`), divided by 2^64, are below {}; the salt is `{}`.\n\
          Pages of a document, and documents with equal bytes, are never on both sides, and none changes sides when the dataset grows.\n",
-        version.split.validation_fraction,
+        version.split.fraction,
         version.split.salt
     );
     for (split, pages) in &version.totals.by_split {

@@ -128,11 +128,10 @@ macro_rules! columns {
             }
 
             fn json(&self, skip: fn(&str) -> bool, out: &mut Vec<u8>) {
-                type Write<Row> = fn(&Row, &mut Vec<u8>) -> bool;
-                static ORDER: std::sync::OnceLock<Vec<(&'static str, Write<$Row>)>> =
+                static ORDER: std::sync::OnceLock<Vec<$crate::cell::JsonCell<$Row>>> =
                     std::sync::OnceLock::new();
                 let writers = ORDER.get_or_init(|| {
-                    let mut writers: Vec<(&'static str, Write<$Row>)> = vec![
+                    let mut writers: Vec<$crate::cell::JsonCell<$Row>> = vec![
                         $((stringify!($field), |row, out| {
                             $crate::cell::Cell::json(&row.$field, out)
                         }),)*
@@ -151,11 +150,14 @@ macro_rules! columns {
 }
 pub(crate) use columns;
 
+/// A column's name, and what appends its cell of a row.
+pub(crate) type JsonCell<Row> = (&'static str, fn(&Row, &mut Vec<u8>) -> bool);
+
 /// Appends an object with its keys sorted and its null cells left out, so that a column which a
 /// later schema adds does not change the digest of rows written before.
 pub(crate) fn json_object<Row>(
     row: &Row,
-    writers: &[(&'static str, fn(&Row, &mut Vec<u8>) -> bool)],
+    writers: &[JsonCell<Row>],
     skip: fn(&str) -> bool,
     out: &mut Vec<u8>,
 ) {

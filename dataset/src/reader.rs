@@ -162,9 +162,8 @@ async fn may_hold(object: &ParquetObject, idx: usize, page_id: &str) -> Result<b
     let (Ok(start), Ok(length)) = (u64::try_from(offset), u64::try_from(length)) else {
         return Ok(true);
     };
-    let fetched = object
-        .fetch(vec![start..start.saturating_add(length)])
-        .await?;
+    let range = start..start.saturating_add(length);
+    let fetched = object.fetch(Vec::from([range])).await?;
     let filter = Sbbf::read_from_column_chunk(column, &fetched)
         .map_err(Error::parquet("read", object.key()))?;
     Ok(filter.is_none_or(|filter| filter.check(page_id)))

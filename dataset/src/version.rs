@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use quire_core::{EngineInfo, JobId, SplitSpec};
+use quire_core::{EngineInfo, JobId};
 use serde::{Deserialize, Serialize};
 
 use crate::area::Output;
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::paths;
 use crate::row::{PageRow, Split};
 use crate::schema::Table;
+use crate::split::SplitRule;
 
 /// What a version of a dataset holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ pub struct VersionFile {
     /// How pages became images, by the newest job.
     pub render: RenderNote,
     /// The rule of `split`; all versions of a dataset share it.
-    pub split: SplitSpec,
+    pub split: SplitRule,
     /// Sums over all files.
     pub totals: Totals,
     /// All live files, those of earlier versions included, by table, split and path.

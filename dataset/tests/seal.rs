@@ -1,5 +1,10 @@
 //! Sealing: parts in, versions out, whatever is cut short.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail the test that calls them"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -608,6 +613,28 @@ async fn jobs_that_seal_at_the_same_time_make_one_version_each() {
     assert_sound(&output).await;
     assert_eq!(output.versions().await.unwrap(), [1, 2, 3, 4]);
     assert_eq!(documents(&output).await.len(), 8);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn dataset_on_another_disk_than_its_jobs_is_copied_there() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let Ok(other) = tempfile::tempdir_in("/dev/shm") else {
+        return println!("skipped: there is no /dev/shm to write to");
+    };
+    if folder.path().metadata().unwrap().dev() == other.path().metadata().unwrap().dev() {
+        return println!("skipped: /dev/shm is not a disk of its own");
+    }
+    let out = Place::create_local(&other.path().join("out")).unwrap();
+    let areas = Place::create_local(&folder.path().join("out.quire")).unwrap();
+    let output = Output::at(out, areas);
+    let rows = shards(&JobId::new("job"), &some_documents(), 4, false);
+    let (area, n_rows) = commit(&output, "job", &rows).await;
+    seal(&output, &area, request(folder.path(), Some(n_rows)))
+        .await
+        .unwrap();
+    assert_sound(&output).await;
 }
 
 fn any_documents() -> impl Strategy<Value = Vec<(usize, Made)>> {

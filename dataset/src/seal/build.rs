@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use quire_core::{DocId, EngineInfo, JobId, SplitSpec};
+use quire_core::{DocId, EngineInfo, JobId};
 
 use crate::cell::{Columns, columns};
 use crate::digest::RowsDigest;
@@ -17,7 +17,7 @@ use crate::schema::TableRow;
 use crate::seal::documents::DocumentSum;
 use crate::seal::request::{PlannedFile, SealPlan};
 use crate::seal::survey::{DocKey, Survey, doc_key};
-use crate::split::split_of;
+use crate::split::SplitRule;
 use crate::version::{EngineUse, FileEntry, Totals};
 use crate::writer::RowWriter;
 
@@ -67,7 +67,7 @@ pub(crate) const PAGE_SUM: [&str; 6] = [
 #[derive(Debug)]
 pub(crate) struct Builder {
     job_id: JobId,
-    split: SplitSpec,
+    split: SplitRule,
     survey: Arc<Survey>,
     train: FileRow<PageRow>,
     validation: FileRow<PageRow>,
@@ -226,7 +226,7 @@ impl Builder {
     }
 
     fn write_page(&mut self, mut page: PageRow) -> Result<()> {
-        page.split = split_of(&self.split, &page.content_sha256);
+        page.split = self.split.side(&page.content_sha256);
         let has_image = page.image.is_some();
         let file = match page.split {
             Split::Train => &mut self.train,

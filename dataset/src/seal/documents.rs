@@ -1,10 +1,10 @@
 //! One row a document, summed up from its rows: a shard sees only its own pages, so what it
 //! says of the whole document does not count.
 
-use quire_core::{JobId, SplitSpec};
+use quire_core::JobId;
 
 use crate::row::{DocumentRow, DocumentStatus, ErrorRow, PageRow};
-use crate::split::split_of;
+use crate::split::SplitRule;
 
 /// What is known of a document so far.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ impl DocumentSum {
     }
 
     /// The document's row; `None` if nothing was ever said of it.
-    pub(crate) fn finish(self, job_id: &JobId, split: &SplitSpec) -> Option<DocumentRow> {
+    pub(crate) fn finish(self, job_id: &JobId, split: &SplitRule) -> Option<DocumentRow> {
         let has_rows = self.pages_ok > 0 || self.pages_failed > 0 || self.failure.is_some();
         let mut row = self.row.or(self.stand_in)?;
         let said = row.status;
@@ -81,7 +81,7 @@ impl DocumentSum {
             .content_sha256
             .as_deref()
             .filter(|content| !content.is_empty())
-            .map(|content| split_of(split, content));
+            .map(|content| split.side(content));
         // The most characters win; of equals the first by name, so that order plays no part.
         let most = self
             .languages

@@ -18,9 +18,9 @@ mod folder;
 mod place_files;
 mod request;
 mod survey;
+mod work;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use quire_core::JobId;
@@ -35,12 +35,12 @@ use crate::card;
 use crate::create::Created;
 use crate::error::{Error, Result};
 use crate::manifest::CommitLog;
-use crate::object::{GroupReader, ParquetObject};
 use crate::paths::{self, in_job};
 use crate::properties::WRITER;
-use crate::schema::{SCHEMA_VERSION, Table};
+use crate::schema::SCHEMA_VERSION;
+use crate::split::SplitRule;
 use crate::version::{SealedJob, Totals, VersionFile, merged_engines};
-use build::{Builder, BuiltFile, PAGE_SUM, Source};
+use build::BuiltFile;
 use folder::BuildFolder;
 use request::{Claim, SealPlan};
 use survey::{Scope, Survey, survey, whole_documents};
@@ -76,15 +76,16 @@ pub async fn seal(output: &Output, area: &JobArea, request: SealRequest) -> Resu
         let (owner, plan, looked) =
             planned(output, area, &request, &log, newest.as_ref(), number).await?;
         is_new |= owner.job_id() == area.job_id();
-        make_version(
+        let made = make_version(
             output,
             &owner,
             &plan,
             looked,
             newest.as_ref(),
             &request.scratch,
-        )
-        .await?;
+        );
+        // It is large, and callers would carry it all the time.
+        Box::pin(made).await?;
     }
 }
 
@@ -180,7 +181,10 @@ async fn make_plan(
         last_manifest: log.head(),
         whole_documents,
         // One rule for all versions, or rows of kept files would be on the wrong side.
-        split: parent.map_or_else(|| request.spec.split.clone(), |parent| parent.split.clone()),
+        split: parent.map_or_else(
+            || SplitRule::from(&request.spec.split),
+            |parent| parent.split.clone(),
+        ),
     };
     let survey = survey(output, area, &scope, parent).await?;
     let plan = SealPlan {
@@ -244,7 +248,7 @@ async fn make_version(
         }
     };
     let build_folder = BuildFolder::make(output, owner, scratch)?;
-    let files = write_files(output, owner, plan, looked, parent, &build_folder).await?;
+    let files = work::write_files(output, owner, plan, looked, parent, &build_folder).await?;
     if build_folder.is_renamed {
         place_files::rename(output, plan.version, &build_folder.path(), &files).await?;
     }
@@ -261,158 +265,6 @@ async fn make_version(
             let what = "was created with other content by somebody who had no claim to it";
             Err(Error::corrupt(key, what))
         }
-    }
-}
-
-async fn write_files(
-    output: &Output,
-    owner: &JobArea,
-    plan: &SealPlan,
-    looked: Survey,
-    parent: Option<&VersionFile>,
-    build_folder: &BuildFolder,
-) -> Result<Vec<BuiltFile>> {
-    let looked = Arc::new(looked);
-    let mut work = Work {
-        output,
-        is_renamed: build_folder.is_renamed,
-        builder: Some(Builder::new(
-            plan,
-            Arc::clone(&looked),
-            &build_folder.path(),
-        )),
-        files: Vec::new(),
-    };
-    let parent_files = |table| {
-        let files = parent
-            .into_iter()
-            .flat_map(move |parent| parent.files_of(table));
-        files.map(|file| file.path.as_str())
-    };
-    for path in parent_files(Table::Documents) {
-        work.take_file(path, Source::ParentDocuments, None).await?;
-    }
-    for path in parent_files(Table::Errors) {
-        work.take_file(path, Source::ParentErrors, None).await?;
-    }
-    // Sums of documents need their pages in files that stay, where there are such documents.
-    if !looked.held.is_empty() {
-        for path in &plan.kept {
-            work.take_file(path, Source::KeptPages, Some(&PAGE_SUM))
-                .await?;
-        }
-    }
-    for path in &plan.rewritten {
-        work.take_file(path, Source::RewrittenPages, None).await?;
-    }
-    for part in &looked.parts {
-        let object = open_part(owner, part).await?;
-        work.take_object(&object, Source::Part, None).await?;
-    }
-    work.finish().await
-}
-
-/// Opens a part whose bytes are what its manifest says.
-async fn open_part(owner: &JobArea, part: &crate::manifest::PartEntry) -> Result<ParquetObject> {
-    /// A part up to this size is fetched once and read from memory.
-    const FETCHED_BYTES: u64 = 32 << 20;
-    let wrong = || Error::corrupt(&part.key, "is not the part that its manifest lists");
-    if part.bytes <= FETCHED_BYTES {
-        let content = owner.place.get(&part.key).await?;
-        let place = owner.place.clone();
-        let part = part.clone();
-        return blocking(move || {
-            let is_listed = crate::place::sha256(&content) == part.sha256;
-            match is_listed {
-                true => ParquetObject::fetched(&place, &part.key, content),
-                false => Err(Error::corrupt(
-                    &part.key,
-                    "is not the part that its manifest lists",
-                )),
-            }
-        })
-        .await;
-    }
-    let (bytes, sha256) = owner.place.hash(&part.key).await?;
-    match bytes == part.bytes && sha256 == part.sha256 {
-        true => ParquetObject::open(&owner.place, &part.key).await,
-        false => Err(wrong()),
-    }
-}
-
-/// A builder that is fed by the store and emptied into it.
-struct Work<'a> {
-    output: &'a Output,
-    is_renamed: bool,
-    /// Away only while it works on another thread.
-    builder: Option<Builder>,
-    files: Vec<BuiltFile>,
-}
-
-impl Work<'_> {
-    async fn take_file(
-        &mut self,
-        path: &str,
-        source: Source,
-        columns: Option<&[&str]>,
-    ) -> Result<()> {
-        let object = ParquetObject::open(&self.output.place, path).await?;
-        self.take_object(&object, source, columns).await
-    }
-
-    async fn take_object(
-        &mut self,
-        object: &ParquetObject,
-        source: Source,
-        columns: Option<&[&str]>,
-    ) -> Result<()> {
-        for idx in 0..object.n_row_groups() {
-            let group = object.row_group(idx, columns).await?;
-            self.take_group(source, group).await?;
-        }
-        Ok(())
-    }
-
-    async fn take_group(&mut self, source: Source, group: GroupReader) -> Result<()> {
-        let mut builder = self.builder()?;
-        let (builder, done) = blocking(move || {
-            builder.take(source, group)?;
-            let done = builder.take_done();
-            Ok((builder, done))
-        })
-        .await?;
-        self.builder = Some(builder);
-        self.place(done).await
-    }
-
-    async fn finish(mut self) -> Result<Vec<BuiltFile>> {
-        let builder = self.builder()?;
-        let done = blocking(move || builder.finish()).await?;
-        self.place(done).await?;
-        Ok(self.files)
-    }
-
-    fn builder(&mut self) -> Result<Builder> {
-        self.builder
-            .take()
-            .ok_or_else(|| Error::Bug("a seal went on after an error".to_owned()))
-    }
-
-    async fn place(&mut self, done: Vec<BuiltFile>) -> Result<()> {
-        for built in done {
-            let built = blocking(move || {
-                check::check_file(&built.file, &built.entry)?;
-                Ok(built)
-            })
-            .await?;
-            if !self.is_renamed {
-                place_files::upload(self.output, &built).await?;
-                let removed = tokio::fs::remove_file(&built.file).await;
-                removed.map_err(Error::file("remove", &built.file))?;
-            }
-            self.files.push(built);
-        }
-        Ok(())
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use quire_core::{DocId, JobId, JobSpec, SplitSpec};
+use quire_core::{DocId, JobId, JobSpec};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::row::Split;
 use crate::schema::Table;
+use crate::split::SplitRule;
 use crate::version::RenderNote;
 
 /// What a version is to say besides its rows.
@@ -76,7 +77,7 @@ pub(crate) struct SealPlan {
     pub(crate) license: Option<String>,
     pub(crate) tokenizer: Option<String>,
     pub(crate) render: RenderNote,
-    pub(crate) split: SplitSpec,
+    pub(crate) split: SplitRule,
     /// Parts of manifests after this one, up to `last_manifest`, are added.
     pub(crate) after_manifest: u64,
     pub(crate) last_manifest: u64,

@@ -15,7 +15,7 @@ use crate::object::ParquetObject;
 use crate::paths::in_job;
 use crate::row::{PartStatus, Split};
 use crate::schema::Table;
-use crate::split::split_of;
+use crate::split::SplitRule;
 use crate::version::VersionFile;
 
 /// A document in a set: 16 bytes instead of its text.
@@ -37,7 +37,7 @@ pub(crate) struct Scope {
     pub(crate) last_manifest: u64,
     /// `None`: every document of the job is read whole.
     pub(crate) whole_documents: Option<Vec<DocId>>,
-    pub(crate) split: quire_core::SplitSpec,
+    pub(crate) split: SplitRule,
 }
 
 /// Earlier rows that the new ones replace.
@@ -252,7 +252,7 @@ impl Survey {
                 let content = glance.content_sha256.as_deref();
                 let content = content
                     .ok_or_else(|| Error::corrupt(key, "has a page without content_sha256"))?;
-                match split_of(&scope.split, content) {
+                match scope.split.side(content) {
                     Split::Train => counts.train += 1,
                     Split::Validation => counts.validation += 1,
                 }

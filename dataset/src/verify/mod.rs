@@ -15,6 +15,7 @@ use crate::object::{GroupReader, ParquetObject, decoded};
 use crate::row::{DocumentRow, ErrorRow, PageRow};
 use crate::schema::{SCHEMA_VERSION, SCHEMA_VERSION_KEY, TABLE_KEY, Table, TableRow};
 use crate::seal::{Counted, FileSums, blocking};
+use crate::split::SplitRule;
 use crate::version::{FileEntry, Totals, VersionFile, merged_engines};
 use rows::{CheckedRow, Tallies};
 
@@ -121,7 +122,7 @@ pub async fn verify(output: &Output) -> Result<VerifyReport> {
 struct Checker {
     report: VerifyReport,
     tallies: Tallies,
-    split: quire_core::SplitSpec,
+    split: SplitRule,
     scratch: Vec<u8>,
 }
 

@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use quire_core::{DocId, Quad, Rect, SplitSpec, page_id};
+use quire_core::{DocId, Quad, Rect, page_id};
 use sha2::{Digest, Sha256};
 use unicode_normalization::is_nfc;
 
 use crate::row::{DocumentRow, DocumentStatus, ErrorRow, PageRow};
 use crate::seal::{DocKey, doc_key};
-use crate::split::split_of;
+use crate::split::SplitRule;
 use crate::verify::VerifyReport;
 use crate::version::FileEntry;
 
@@ -138,7 +138,7 @@ pub(super) trait CheckedRow {
     fn check(
         &self,
         file: &FileEntry,
-        split: &SplitSpec,
+        split: &SplitRule,
         tallies: &mut Tallies,
         report: &mut VerifyReport,
     );
@@ -148,7 +148,7 @@ impl CheckedRow for PageRow {
     fn check(
         &self,
         file: &FileEntry,
-        split: &SplitSpec,
+        split: &SplitRule,
         tallies: &mut Tallies,
         report: &mut VerifyReport,
     ) {
@@ -161,7 +161,7 @@ impl CheckedRow for PageRow {
         tally.pages_ok += 1;
         tally.text_chars += i64::from(self.text_chars);
         check_identity(self, &mut wrong);
-        if self.split != split_of(split, &self.content_sha256) || file.split != Some(self.split) {
+        if self.split != split.side(&self.content_sha256) || file.split != Some(self.split) {
             wrong(format!("is in the wrong split, {}", self.split));
         }
         check_text(self, &mut wrong);
@@ -353,7 +353,7 @@ impl CheckedRow for DocumentRow {
     fn check(
         &self,
         file: &FileEntry,
-        split: &SplitSpec,
+        split: &SplitRule,
         tallies: &mut Tallies,
         report: &mut VerifyReport,
     ) {
@@ -369,7 +369,7 @@ impl CheckedRow for DocumentRow {
         let expected = self
             .content_sha256
             .as_deref()
-            .map(|content| split_of(split, content));
+            .map(|content| split.side(content));
         if self.split != expected {
             wrong(format!("is in the wrong split, {:?}", self.split));
         }
@@ -399,15 +399,13 @@ impl CheckedRow for ErrorRow {
     fn check(
         &self,
         file: &FileEntry,
-        _split: &SplitSpec,
+        _split: &SplitRule,
         tallies: &mut Tallies,
         report: &mut VerifyReport,
     ) {
         report.errors += 1;
-        let expected = match self.page_number {
-            Some(number) => Some(page_id(&self.doc_id, u32::try_from(number).unwrap_or(0))),
-            None => None,
-        };
+        let numbered = |number| page_id(&self.doc_id, u32::try_from(number).unwrap_or(0));
+        let expected = self.page_number.map(numbered);
         let id = self
             .page_id
             .clone()

@@ -2,6 +2,7 @@
 //! filled somewhere.
 
 #![allow(dead_code, unreachable_pub, reason = "each user takes what it needs")]
+#![allow(clippy::unwrap_used, reason = "only tests and the example use it")]
 
 pub mod faults;
 
@@ -113,7 +114,7 @@ pub fn document(n: usize, job_id: &JobId, page_count: usize) -> DocumentRow {
         status: DocumentStatus::Complete,
         status_reason: None,
         is_encrypted: Some(false),
-        is_form: Some(n % 3 == 0),
+        is_form: Some(n.is_multiple_of(3)),
         text_layer: Some(TextLayerKind::Native),
         pdf_version: Some("1.7".to_owned()),
         pdf_producer: Some("nobody".to_owned()),
@@ -228,9 +229,16 @@ pub fn page(n: usize, number: usize, job_id: &JobId, shard_idx: u64, with_image:
         image_width: Some(8),
         image_height: Some(8),
         render_dpi: Some(144.0),
-        language: Some(if n % 4 == 0 { "eng_Latn" } else { "deu_Latn" }.to_owned()),
+        language: Some(
+            if n.is_multiple_of(4) {
+                "eng_Latn"
+            } else {
+                "deu_Latn"
+            }
+            .to_owned(),
+        ),
         language_score: Some(0.75),
-        flags: if n % 7 == 0 {
+        flags: if n.is_multiple_of(7) {
             vec![Flag::LowConfidence]
         } else {
             Vec::new()
