@@ -5,9 +5,14 @@ mod support;
 use quire_coordinator::Error;
 use quire_core::{JobId, PlannedWork, Stage};
 use quire_dataset::{Closing, CommitLog, DocumentStatus, verify};
-use quire_proto::{JobCalls, Reason, WorkerCalls, v1};
+use quire_proto::{JobCalls, Reason, v1};
 use support::worker::{TestWorker, Workers};
 use support::{Bench, digests, files};
+
+async fn verified(bench: &Bench) {
+    let report = verify(&bench.output()).await.unwrap();
+    assert!(report.violations.is_empty(), "{report:?}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn corpus_becomes_a_verified_version_with_every_document() {
@@ -25,8 +30,7 @@ async fn corpus_becomes_a_verified_version_with_every_document() {
         (job.failures[0].code.as_str(), job.failures[0].count),
         ("damaged", 2)
     );
-    let report = verify(&bench.output()).await.unwrap();
-    assert!(report.violations.is_empty(), "{report:?}");
+    verified(&bench).await;
     let rows = bench.rows().await;
     assert_eq!(
         (rows.pages.len(), rows.documents.len(), rows.errors.len()),
@@ -104,8 +108,7 @@ async fn same_command_again_reads_only_what_is_new_or_changed() {
         (rows.pages.len(), rows.documents.len()),
         (39 - 3 + 2 + 4, 11)
     );
-    let report = verify(&bench.output()).await.unwrap();
-    assert!(report.violations.is_empty(), "{report:?}");
+    verified(&bench).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,7 +244,7 @@ async fn lost_database_is_made_anew_from_plan_and_manifests() {
         n_rows,
         job.rows_planned - published.ok - published.failed - published.skipped
     );
-    assert!(verify(&bench.output()).await.unwrap().violations.is_empty());
+    verified(&bench).await;
 
     // Lost again after the end: the same command finds that nothing is left to do.
     std::fs::remove_file(bench.state()).unwrap();
@@ -314,7 +317,7 @@ async fn retry_reads_the_lines_it_is_given() {
         (rows.pages.len(), rows.errors.len(), rows.documents.len()),
         (41, 1, 9)
     );
-    assert!(verify(&bench.output()).await.unwrap().violations.is_empty());
+    verified(&bench).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
