@@ -27,7 +27,7 @@ pub(crate) struct CommonArgs {
     /// Print JSON on standard output instead of text
     #[arg(long, global = true)]
     pub json: bool,
-    /// Log more; twice for everything
+    /// Log what is going on inside, twice in detail, three times everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Log warnings and errors only, draw no bar
@@ -185,7 +185,8 @@ impl CommonArgs {
         match (self.quiet, self.verbose) {
             (true, _) => vec![level("warn", "--quiet")],
             (false, 0) => Vec::new(),
-            (false, 1) => vec![level("debug", "--verbose")],
+            (false, 1) => vec![level("info", "--verbose")],
+            (false, 2) => vec![level("debug", "--verbose")],
             (false, _) => vec![level("trace", "--verbose")],
         }
     }
@@ -269,7 +270,7 @@ mod tests {
         assert!(settings.render.require_sandbox);
         assert_eq!(settings.image.mode, quire_core::ImageMode::Embed);
         assert_eq!(settings.text_layer.mode, quire_core::TextLayerMode::Prefer);
-        assert_eq!(settings.log.level, "debug");
+        assert_eq!(settings.log.level, "info");
     }
 
     #[test]

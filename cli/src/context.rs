@@ -6,6 +6,7 @@ use quire_corpus::{OutputLocation, Stores};
 use quire_dataset::reader::Dataset as Reader;
 use quire_dataset::{Output, VersionFile};
 
+use crate::EngineMaker;
 use crate::failure::{Failure, Outcome};
 use crate::logging::Screen;
 use crate::settings::{Loaded, Settings, set};
@@ -19,6 +20,8 @@ pub(crate) struct Context {
     pub quiet: bool,
     pub screen: Screen,
     pub stores: Stores,
+    /// Who reads the pages.
+    pub engines: EngineMaker,
 }
 
 /// A dataset that is there.
@@ -33,9 +36,15 @@ pub(crate) struct Dataset {
 
 impl Context {
     /// Checks the settings of stores.
-    pub(crate) fn new(loaded: Loaded, json: bool, quiet: bool, screen: Screen) -> Outcome<Self> {
+    pub(crate) fn new(
+        loaded: Loaded,
+        json: bool,
+        quiet: bool,
+        screen: Screen,
+        engines: EngineMaker,
+    ) -> Outcome<Self> {
         let stores = Stores::open(&loaded.settings.stores).map_err(Failure::of)?;
-        Ok(Self { loaded, json, quiet, screen, stores })
+        Ok(Self { loaded, json, quiet, screen, stores, engines })
     }
 
     /// The settings in force.

@@ -19,14 +19,25 @@ mod summary;
 use std::process::ExitCode;
 
 use clap::Parser;
+use quire_core::{Engine, EngineError};
 
 use args::{Args, Command};
 use context::Context;
 use failure::{Failure, Outcome};
 use logging::Screen;
 
+pub use commands::pp_ocr_engines;
+
+/// Loads so many engines of one kind, which share their weights.
+pub type EngineMaker = fn(usize) -> Result<Vec<Box<dyn Engine>>, EngineError>;
+
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
+    main_with(pp_ocr_engines)
+}
+
+/// Runs the command of this process's arguments with engines of the caller's.
+pub fn main_with(engines: EngineMaker) -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -40,7 +51,7 @@ pub fn main() -> ExitCode {
         return quire_worker::pipeline::render::render_child_main();
     }
     let screen = Screen::new();
-    match run(args, screen.clone()) {
+    match run(args, screen.clone(), engines) {
         Ok(code) => code,
         Err(failure) => {
             screen.hide_bars();
@@ -50,7 +61,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args, screen: Screen) -> Outcome<ExitCode> {
+fn run(args: Args, screen: Screen, engines: EngineMaker) -> Outcome<ExitCode> {
     let Args { common, command } = args;
     let mut flags = common.flag_values();
     flags.extend(command.flag_values());
@@ -63,10 +74,17 @@ fn run(args: Args, screen: Screen) -> Outcome<ExitCode> {
         }
     })?;
     logging::start(&loaded.settings.log, &screen)?;
-    let context = Context::new(loaded, common.json, common.quiet, screen)?;
+    let has_events = common.json && matches!(command, Command::Run(_) | Command::Retry(_));
+    let context = Context::new(loaded, common.json, common.quiet, screen, engines)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(commands::execute(context, command));
     // A thread that still reads a page must not hold the end of the process up.
     runtime.shutdown_background();
+    if let Err(failure) = &ended
+        && has_events
+    {
+        let (exit_code, message) = (failure.exit_code, failure.message());
+        output::print_json(&events::Event::Failed { exit_code, message })?;
+    }
     ended
 }

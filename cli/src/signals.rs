@@ -13,6 +13,9 @@ use crate::settings::Span;
 /// Exit code of a process that Ctrl-C ended, as shells know it.
 const INTERRUPTED: i32 = 130;
 
+/// Signals this close together are one.
+const BOUNCE: Duration = Duration::from_millis(400);
+
 /// How a command is told to stop.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stop {
@@ -34,6 +37,8 @@ pub(crate) fn listen(tasks: &TaskTracker, screen: Screen, deadline: Duration) ->
             Span(deadline)
         ));
         told.drain.cancel();
+        // One press may come twice: to this process and to its group.
+        tokio::time::sleep(BOUNCE).await;
         tokio::select! {
             () = next_signal() => leave(&screen),
             () = tokio::time::sleep(deadline) => told.now.cancel(),

@@ -34,7 +34,7 @@ enum State {
 pub(crate) async fn execute(context: &Context, args: DoctorArgs) -> Outcome<ExitCode> {
     let mut findings = vec![settings(context), processors(context), memory(context)];
     findings.extend(renderer(context).await);
-    findings.push(engine());
+    findings.push(engine(context));
     if let Some(out) = args.out.as_deref().or(context.configured_out()) {
         findings.push(place_of(context, out).await);
     }
@@ -127,8 +127,8 @@ async fn renderer(context: &Context) -> Vec<Finding> {
     }
 }
 
-fn engine() -> Finding {
-    match parts::engine_info() {
+fn engine(context: &Context) -> Finding {
+    match parts::engine_info(context) {
         Ok(info) => {
             let revision = info.model_revision.get(..12).unwrap_or_default();
             fine(

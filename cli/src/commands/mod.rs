@@ -9,6 +9,8 @@ mod seal;
 mod settings;
 mod verify;
 
+pub use run::parts::pp_ocr_engines;
+
 use std::process::ExitCode;
 
 use crate::args::Command;

@@ -15,6 +15,8 @@ use crate::output;
 use crate::settings::Span;
 
 use bar::Bar;
+#[cfg(test)]
+pub(crate) use snapshot::FailuresOfCode;
 pub(crate) use snapshot::{Phase, Snapshot};
 pub(crate) use speed::Speed;
 

@@ -11,6 +11,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct Speed {
     first: Option<(Duration, u64)>,
+    /// When a page was last done.
+    last: Option<(Duration, u64)>,
     recent: VecDeque<(Duration, u64)>,
 }
 
@@ -18,6 +20,9 @@ impl Speed {
     /// Takes note of how many pages are done at a time since some fixed start.
     pub(crate) fn observe(&mut self, now: Duration, done: u64) {
         self.first.get_or_insert((now, done));
+        if self.last.is_none_or(|(_, before)| done > before) {
+            self.last = Some((now, done));
+        }
         // A lost lease takes its pages back: a rate is then measured anew.
         if self.recent.back().is_some_and(|&(_, before)| done < before) {
             self.recent.clear();
@@ -33,9 +38,10 @@ impl Speed {
         rate(*self.recent.front()?, *self.recent.back()?)
     }
 
-    /// Pages a second since the first page of this run could be read.
+    /// Pages a second from when the first page of this run could be read until the last was:
+    /// writing the dataset does not count.
     pub(crate) fn overall(&self) -> Option<f64> {
-        rate(self.first?, *self.recent.back()?)
+        rate(self.first?, self.last?)
     }
 
     /// Pages done since the first observation.
@@ -96,6 +102,15 @@ mod tests {
         assert_eq!(speed.recent(), None);
         speed.observe(seconds(20), 110);
         assert_eq!(speed.recent(), Some(2.0));
+    }
+
+    #[test]
+    fn time_after_the_last_page_does_not_count() {
+        let mut speed = Speed::default();
+        for (second, done) in [(0, 0), (10, 20), (11, 20), (30, 20)] {
+            speed.observe(seconds(second), done);
+        }
+        assert_eq!(speed.overall(), Some(2.0));
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Report {
             text.push_str(&format!(
                 "  version {:<3} {}  {}, {}, {}\n",
                 version.version,
-                version.created_at,
+                to_the_second(&version.created_at),
                 counted(version.documents, "document", "documents"),
                 counted(version.pages, "page", "pages"),
                 counted(version.errors, "error", "errors"),
@@ -180,6 +180,14 @@ impl Report {
     }
 }
 
+/// A time of RFC 3339 without its fraction.
+fn to_the_second(time: &str) -> String {
+    match time.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => time.to_owned(),
+    }
+}
+
 /// Names by how often they occur.
 fn add_list(text: &mut String, title: &str, counts: &BTreeMap<String, u64>) {
     if counts.is_empty() {
@@ -209,7 +217,7 @@ mod tests {
             version: 1,
             versions: vec![VersionLine {
                 version: 1,
-                created_at: "2026-01-02T03:04:05Z".into(),
+                created_at: "2026-01-02T03:04:05.29Z".into(),
                 documents: 3,
                 pages: 3,
                 errors: 1,

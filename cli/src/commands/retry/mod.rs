@@ -7,7 +7,7 @@ mod select;
 use std::collections::HashSet;
 use std::process::ExitCode;
 
-use quire_core::{DocId, JobSpec};
+use quire_core::{DocId, JobSpec, SplitSpec};
 use quire_coordinator::Survey;
 use quire_dataset::reader::Dataset as Reader;
 use quire_dataset::{DocumentRow, ErrorRow};
@@ -45,7 +45,9 @@ pub(crate) async fn execute(context: &Context, args: RetryArgs) -> Outcome<ExitC
         ..run::spec(context.settings(), inputs(&chosen), session.engine().clone())
     };
     // The split of a dataset is one rule for all its versions.
-    let spec = JobSpec { split: reader.version().split.clone(), ..spec };
+    let rule = &reader.version().split;
+    let split = SplitSpec { salt: rule.salt.clone(), validation_fraction: rule.fraction };
+    let spec = JobSpec { split, ..spec };
     let submitted = session.handle.submit_planned(&session.dataset.uri, &spec, lines).await;
     session.follow(submitted.map_err(Failure::of)?).await
 }

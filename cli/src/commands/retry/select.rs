@@ -13,6 +13,8 @@ const CREATE: &str = "CREATE TABLE errors (doc_id TEXT, page_id TEXT, page_numbe
     retryable INTEGER, attempts INTEGER, engines_tried TEXT, elapsed_ms INTEGER, job_id TEXT, \
     shard_idx INTEGER)";
 
+const AFTER: &str = "\n) ORDER BY rowid";
+
 const INSERT: &str = "INSERT INTO errors VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// The rows for which the condition holds, in their order.
@@ -22,7 +24,8 @@ pub(crate) async fn matching(rows: Vec<ErrorRow>, condition: &str) -> Outcome<Ve
     })?;
     let chosen = select(&mut database, condition).await.map_err(|error| {
         let message = match &error {
-            sqlx::Error::Database(said) => said.message().to_owned(),
+            // SQLite quotes to the end of the query, which the user did not write.
+            sqlx::Error::Database(said) => said.message().replace(AFTER, ""),
             other => other.to_string(),
         };
         Failure::usage(format!("--where: {message}")).hint(
@@ -69,7 +72,7 @@ async fn load(rows: &[ErrorRow]) -> sqlx::Result<SqliteConnection> {
 
 async fn select(database: &mut SqliteConnection, condition: &str) -> sqlx::Result<Vec<i64>> {
     // On a line of its own, so that a comment at its end does not swallow the parenthesis.
-    let query = format!("SELECT rowid FROM errors WHERE (\n{condition}\n) ORDER BY rowid");
+    let query = format!("SELECT rowid FROM errors WHERE (\n{condition}{AFTER}");
     sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(database).await
 }
 
@@ -129,6 +132,7 @@ mod tests {
         for (condition, said) in [
             ("kode = 'timeout'", "no such column: kode"),
             ("code = ", "syntax error"),
+            ("code = 'x", "unrecognized token: \"'x\""),
             ("1); DELETE FROM errors; SELECT (1", "readonly"),
         ] {
             let failure = names(condition).await.unwrap_err();

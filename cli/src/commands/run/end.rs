@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use quire_core::TroubleCode;
+
 use crate::context::{Context, Dataset};
 use crate::events::Event;
 use crate::facts;
@@ -30,14 +32,7 @@ pub(crate) async fn tell(
 ) -> Outcome<ExitCode> {
     match snapshot.phase {
         Phase::Done => done(context, dataset, progress, &snapshot, ran).await,
-        Phase::Stopped | Phase::Paused => {
-            let failure = stopped(&snapshot);
-            progress.event(&Event::Failed {
-                exit_code: failure.exit_code,
-                message: failure.message(),
-            })?;
-            Err(failure)
-        }
+        Phase::Stopped | Phase::Paused => Err(stopped(&snapshot)),
         Phase::Planning | Phase::Reading | Phase::Sealing => {
             interrupted(context, progress, &snapshot)
         }
@@ -97,17 +92,29 @@ fn round(number: f64) -> f64 {
 /// Too many failed pages are no success, though the dataset is written.
 fn judge(context: &Context, snapshot: &Snapshot) -> ExitCode {
     let allowance = context.settings().run.failed_allowance;
-    let share = snapshot.pages_failed as f64 / snapshot.pages_planned.max(1) as f64;
-    if share <= allowance {
+    let (failed, of) = failed_documents_pages(snapshot);
+    if failed as f64 <= allowance * of as f64 {
         return ExitCode::SUCCESS;
     }
     output::tell(&format!(
         "error: {} of {} pages failed, more than `run.failed_allowance` = {allowance} permits\n\
          hint: the dataset is written all the same; `quire inspect` shows why pages failed\n",
-        grouped(snapshot.pages_failed),
-        grouped(snapshot.pages_planned),
+        grouped(failed),
+        grouped(of),
     ));
     ExitCode::FAILURE
+}
+
+/// Failed pages of all pages. A folder of scans may hold any number of notes and spreadsheets:
+/// they have their errors rows, but are no pages that failed.
+fn failed_documents_pages(snapshot: &Snapshot) -> (u64, u64) {
+    let unsupported = TroubleCode::Unsupported.as_str();
+    let of_code = snapshot.failures.iter().find(|failure| failure.code == unsupported);
+    let not_pages = of_code.map_or(0, |failure| failure.count);
+    (
+        snapshot.pages_failed.saturating_sub(not_pages),
+        snapshot.pages_planned.saturating_sub(not_pages),
+    )
 }
 
 fn interrupted(
@@ -136,4 +143,26 @@ fn stopped(snapshot: &Snapshot) -> Failure {
             .hint("`quire run` with the same inputs goes on with it");
     }
     Failure::of_fault(snapshot.fault, format!("the job stopped: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::FailuresOfCode;
+
+    #[test]
+    fn inputs_that_are_no_documents_are_not_held_against_a_run() {
+        let failures = [("unsupported", 60), ("damaged", 3)].map(|(code, count)| FailuresOfCode {
+            code: code.into(),
+            count,
+            example: String::new(),
+        });
+        let snapshot = Snapshot {
+            failures: failures.into(),
+            pages_planned: 100,
+            pages_failed: 63,
+            ..Snapshot::for_test()
+        };
+        assert_eq!(failed_documents_pages(&snapshot), (3, 40));
+    }
 }

@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pp_ocr::{PpOcr, PpOcrOptions};
 use quire_coordinator::Survey;
-use quire_core::{Engine, EngineInfo, Trouble};
+use quire_core::{Engine, EngineError, EngineInfo, Trouble};
 use quire_worker::pipeline::render::{RenderPool, RenderSettings};
 use quire_worker::{EnginePool, WorkerConfig};
 
+use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::settings::Settings;
 
@@ -61,29 +62,28 @@ pub(crate) async fn start_renderer(settings: &Settings, children: usize) -> Outc
 }
 
 /// Loads the engine once and starts a thread for each page that is read at the same time.
-pub(crate) fn start_engines(settings: &Settings) -> Outcome<EnginePool> {
-    let engines = load_engines(settings.run.n_workers())?;
+pub(crate) fn start_engines(context: &Context) -> Outcome<EnginePool> {
+    let n = context.settings().run.n_workers();
+    let engines = (context.engines)(n).map_err(Failure::of)?;
     EnginePool::start(engines).map_err(Failure::of)
 }
 
-/// Engines that share their weights.
-fn load_engines(n: usize) -> Outcome<Vec<Box<dyn Engine>>> {
-    let first = load_engine()?;
+/// PP-OCR engines that share their weights.
+pub fn pp_ocr_engines(n: usize) -> Result<Vec<Box<dyn Engine>>, EngineError> {
+    let first = PpOcr::load(PpOcrOptions::default())?;
     let mut engines: Vec<Box<dyn Engine>> = Vec::with_capacity(n);
     for _ in 1..n {
-        engines.push(Box::new(first.fork().map_err(Failure::of)?));
+        engines.push(Box::new(first.fork()?));
     }
     engines.push(Box::new(first));
     Ok(engines)
 }
 
-fn load_engine() -> Outcome<PpOcr> {
-    PpOcr::load(PpOcrOptions::default()).map_err(Failure::of)
-}
-
 /// Who would read, without a pool.
-pub(crate) fn engine_info() -> Outcome<EngineInfo> {
-    Ok(load_engine()?.info().clone())
+pub(crate) fn engine_info(context: &Context) -> Outcome<EngineInfo> {
+    let engines = (context.engines)(1).map_err(Failure::of)?;
+    let first = engines.first().ok_or_else(|| Failure::failed("this build has no engine"))?;
+    Ok(first.info().clone())
 }
 
 /// How this process works.

@@ -61,7 +61,7 @@ impl<'a> Session<'a> {
         let dataset = context.create_dataset(out)?;
         let renderer =
             parts::start_renderer(settings, parts::n_slots(settings) + SURVEY_CHILDREN).await?;
-        let engines = parts::start_engines(settings)?;
+        let engines = parts::start_engines(context)?;
         let remote = context.state_folder();
         let state = RunState::open(&context.stores, out, &remote, Arc::clone(&clock));
         let state = state.await.map_err(|error| cannot_write(Failure::of(error), out))?;
@@ -156,13 +156,7 @@ impl<'a> Session<'a> {
         };
         match ended? {
             Ended::Job(snapshot) => end::tell(context, &dataset, &progress, snapshot, ran).await,
-            Ended::Failed(failure) => {
-                progress.event(&Event::Failed {
-                    exit_code: failure.exit_code,
-                    message: failure.message(),
-                })?;
-                Err(failure)
-            }
+            Ended::Failed(failure) => Err(failure),
             Ended::Drained => Ok(ExitCode::FAILURE),
         }
     }
