@@ -1,1 +1,99 @@
-//! placeholder
+//! Harness of the end-to-end tests: the product's own binary with a scripted engine beside the
+//! real ones, documents made on the spot, and what a reader finds in a dataset.
+
+pub mod documents;
+pub mod scripted_engine;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use quire_core::{Engine, EngineError};
+use quire_dataset::{Dataset, DocumentRow, Output};
+use scripted_engine::ScriptedEngine;
+
+/// The shared corpus of real documents, if this machine has it; says so if not.
+pub fn corpus(part: &str) -> Option<PathBuf> {
+    let path =
+        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus")).join(part);
+    if path.is_dir() {
+        return path.canonicalize().ok();
+    }
+    println!("skipped: {} is not there", path.display());
+    None
+}
+
+/// The documents that the project itself carries.
+pub fn own_documents() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/documents"))
+}
+
+/// Engines for the command under test: scripted ones if `QUIRE_TEST_ENGINE_MS` says how long a
+/// page takes, the product's own otherwise.
+///
+/// # Errors
+/// When the product's engine cannot be loaded.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the switch of the binary under test"
+)]
+pub fn engines(n: usize) -> Result<Vec<Box<dyn Engine>>, EngineError> {
+    let Some(millis) = std::env::var("QUIRE_TEST_ENGINE_MS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+    else {
+        return quire_cli::pp_ocr_engines(n);
+    };
+    let scripted =
+        |_| Box::new(ScriptedEngine::new(Duration::from_millis(millis))) as Box<dyn Engine>;
+    Ok((0..n).map(scripted).collect())
+}
+
+/// File names of all sources that the `documents` table of a dataset accounts for.
+///
+/// # Errors
+/// When the dataset cannot be read.
+pub fn sources(out: &Path) -> anyhow::Result<HashSet<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let documents = runtime.block_on(async {
+        let output = Output::open_local(out)?;
+        Dataset::open(&output)
+            .await?
+            .rows::<DocumentRow>()
+            .collect()
+            .await
+    })?;
+    let name = |document: DocumentRow| {
+        let name = document
+            .source_uri
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        percent_decoded(&name)
+    };
+    Ok(documents.into_iter().map(name).collect())
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let code = tail
+            .get(..2)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -130,6 +130,15 @@ async fn draw(pool: &RenderPool, file: &Path, args: &Args) -> Result<(), Box<dyn
                 if let (Some(folder), Some(layer)) = (&args.png, &page.text_layer) {
                     let to = folder.join(format!("{name}.{page_idx}.txt"));
                     std::fs::write(to, &layer.visible_text)?;
+                    let boxes = layer.lines.iter().map(|line| {
+                        let rect = line.rect;
+                        format!(
+                            "{}\t{}\t{}\t{}\t{}\n",
+                            rect.x0, rect.y0, rect.x1, rect.y1, line.text
+                        )
+                    });
+                    let to = folder.join(format!("{name}.{page_idx}.tsv"));
+                    std::fs::write(to, boxes.collect::<String>())?;
                 }
                 if let Some(folder) = &args.png {
                     let image = &page.image;

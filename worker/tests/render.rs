@@ -390,6 +390,47 @@ async fn picture_that_is_the_page_and_does_not_decode_is_an_error() {
 }
 
 #[tokio::test]
+async fn chinese_font_that_is_not_held_is_an_error_without_a_font_folder() {
+    let bytes = Pdf::new().page_in_song("你好世界").build();
+    let pool = pool().await;
+    let mut document = open(&pool, bytes, "application/pdf").await;
+    let trouble = document.page(0, &SPEC, true).await.unwrap_err();
+    assert_eq!(trouble.code, TroubleCode::Unsupported);
+    assert!(trouble.message.contains("STSong-Light"), "{trouble}");
+    assert!(trouble.message.contains("font_folder"), "{trouble}");
+}
+
+#[tokio::test]
+async fn chinese_font_that_is_not_held_comes_from_the_font_folder() {
+    let folder = std::path::Path::new("/usr/share/fonts/opentype/noto");
+    if !folder.exists() {
+        println!("skipped: no Chinese fonts at {}", folder.display());
+        return;
+    }
+    let settings = RenderSettings {
+        font_folder: Some(folder.into()),
+        ..settings()
+    };
+    let pool = RenderPool::start(settings).await.unwrap();
+    let bytes = Pdf::new().page_in_song("你好世界").build();
+    let page = open(&pool, bytes, "application/pdf")
+        .await
+        .page(0, &SPEC, true)
+        .await
+        .unwrap();
+    assert!(page.warnings.is_empty(), "{:?}", page.warnings);
+    assert_eq!(page.text_layer.as_ref().unwrap().visible_text, "你好世界");
+    // Four characters of 48 pixels: a good part of their squares is ink.
+    let ink = page
+        .image
+        .rgb
+        .chunks(3)
+        .filter(|pixel| pixel[0] < 128)
+        .count();
+    assert!(ink > 4 * 48 * 48 / 8, "{ink}");
+}
+
+#[tokio::test]
 async fn missing_program_and_missing_folder_are_told_at_start() {
     let settings_of_nothing = RenderSettings {
         program: "/nowhere/at/all".into(),

@@ -262,7 +262,7 @@ impl RowMaker {
         let repetition = signals::repetition(&recognition.text);
         let language = signals::language(&recognition.text);
         let rotation = facts.rotation.then(recognition.rotation);
-        let flags = flags(&recognition, image, rotation, agreement);
+        let flags = flags(&recognition, image, agreement);
         let (width_pt, height_pt) = match recognition.rotation {
             Rotation::Quarter | Rotation::ThreeQuarters => (facts.height_pt, facts.width_pt),
             Rotation::None | Rotation::Half => (facts.width_pt, facts.height_pt),
@@ -391,12 +391,7 @@ fn turn(rect: &Rect, rotation: Rotation) -> Rect {
     }
 }
 
-fn flags(
-    recognition: &Recognition,
-    image: &PageImage,
-    rotation: Rotation,
-    agreement: Option<f32>,
-) -> Vec<Flag> {
+fn flags(recognition: &Recognition, image: &PageImage, agreement: Option<f32>) -> Vec<Flag> {
     let mut flags = recognition.flags.clone();
     let has_picture = recognition
         .blocks
@@ -405,7 +400,8 @@ fn flags(
     if recognition.text.is_empty() && !has_picture && signals::is_blank(image) {
         flags.push(Flag::Blank);
     }
-    if rotation != Rotation::None {
+    // The file's own flag is no news; what it left sideways is.
+    if recognition.rotation != Rotation::None {
         flags.push(Flag::Rotated);
     }
     if recognition

@@ -61,6 +61,27 @@ impl Pdf {
         self.add_page("612 0 0 792 0 0 cm /P Do", "", &resources)
     }
 
+    /// A page with a line in a Chinese font that the file names and does not hold.
+    pub(crate) fn page_in_song(mut self, text: &str) -> Self {
+        let system = "/CIDSystemInfo << /Registry (Adobe) /Ordering (GB1) /Supplement 2 >>";
+        let descendant = format!(
+            "<< /Type /Font /Subtype /CIDFontType0 /BaseFont /STSong-Light {system} /DW 1000 \
+             /FontDescriptor << /Type /FontDescriptor /FontName /STSong-Light /Flags 6 >> >>"
+        );
+        let descendant = self.add(descendant.into_bytes());
+        let font = format!(
+            "<< /Type /Font /Subtype /Type0 /BaseFont /STSong-Light /Encoding /UniGB-UCS2-H \
+             /DescendantFonts [{descendant} 0 R] >>"
+        );
+        let font = self.add(font.into_bytes());
+        let codes: String = text
+            .encode_utf16()
+            .map(|unit| format!("{unit:04X}"))
+            .collect();
+        let content = format!("BT /Song 24 Tf 72 700 Td <{codes}> Tj ET");
+        self.add_page_with_fonts(&content, "", "", &format!("/Song {font} 0 R"))
+    }
+
     /// A page that draws a form, which draws the next one three times, and so on.
     pub(crate) fn page_of_nested_forms(mut self, depth: usize) -> Self {
         let form = "/Type /XObject /Subtype /Form /BBox [0 0 612 792]";
@@ -84,13 +105,23 @@ impl Pdf {
         self.objects.len() + 2
     }
 
-    fn add_page(mut self, content: &str, entries: &str, resources: &str) -> Self {
+    fn add_page(self, content: &str, entries: &str, resources: &str) -> Self {
+        self.add_page_with_fonts(content, entries, resources, "")
+    }
+
+    fn add_page_with_fonts(
+        mut self,
+        content: &str,
+        entries: &str,
+        resources: &str,
+        fonts: &str,
+    ) -> Self {
         let (width, height) = self.media_box.unwrap_or((612.0, 792.0));
         let content = self.add_stream("", content.as_bytes());
         let font = "/F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>";
         let page = format!(
             "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width} {height}] /Contents {content} 0 R \
-             /Resources << /Font << {font} >> {resources} >> {entries} >>"
+             /Resources << /Font << {font} {fonts} >> {resources} >> {entries} >>"
         );
         let number = self.add(page.into_bytes());
         self.pages.push(number);

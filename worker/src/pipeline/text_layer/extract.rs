@@ -10,10 +10,12 @@ use hayro::hayro_interpret::{
     BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps,
     InterpreterCache, InterpreterSettings, Paint, SoftMask, TransformExt, interpret_page,
 };
+use hayro::hayro_syntax::Pdf;
 use hayro::kurbo::{Affine, BezPath, Point, Rect, Shape};
 use quire_core::{Stage, Trouble, TroubleCode};
 
 use super::TextLayer;
+use super::cid::CidFonts;
 use super::lines;
 
 /// Drawing events of one page. The busiest real pages, maps, have a few million; forms that
@@ -31,6 +33,7 @@ const GRID: usize = 64;
 /// Reads the text of pages of one document.
 pub(crate) struct PageText<'a> {
     cache: InterpreterCache<'a>,
+    cid_fonts: CidFonts<'a>,
 }
 
 /// What was found on a page.
@@ -75,10 +78,16 @@ impl Meaning {
 }
 
 impl<'a> PageText<'a> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(pdf: &'a Pdf) -> Self {
         Self {
             cache: InterpreterCache::new(),
+            cid_fonts: CidFonts::new(pdf),
         }
+    }
+
+    /// Forgets fonts and colors of earlier pages.
+    pub(crate) fn forget(&mut self) {
+        self.cache = InterpreterCache::new();
     }
 
     /// Walks the page. Unwinds with a [`Trouble`] if it has no end in sight.
@@ -88,7 +97,7 @@ impl<'a> PageText<'a> {
         let bounds = Rect::new(0.0, 0.0, size.0, size.1);
         let to_page = page.initial_transform(true).to_kurbo();
         let mut context = Context::new(to_page, bounds, &self.cache, page.xref(), settings);
-        let mut listener = Listener::new(bounds);
+        let mut listener = Listener::new(bounds, &self.cid_fonts);
         interpret_page(page, &mut context, &mut listener);
         listener.finish(size)
     }
@@ -143,7 +152,8 @@ fn is_odd(meaning: &Meaning) -> bool {
     }
 }
 
-struct Listener {
+struct Listener<'l, 'a> {
+    cid_fonts: &'l CidFonts<'a>,
     page: Rect,
     glyphs: Vec<Glyph>,
     n_outside: u32,
@@ -157,9 +167,10 @@ struct Listener {
     grid: Vec<bool>,
 }
 
-impl Listener {
-    fn new(page: Rect) -> Self {
+impl<'l, 'a> Listener<'l, 'a> {
+    fn new(page: Rect, cid_fonts: &'l CidFonts<'a>) -> Self {
         Self {
+            cid_fonts,
             page,
             glyphs: Vec::new(),
             n_outside: 0,
@@ -268,7 +279,7 @@ impl Listener {
     }
 }
 
-impl<'a> Device<'a> for Listener {
+impl<'a> Device<'a> for Listener<'_, 'a> {
     fn draw_path(&mut self, _: &BezPath, _: DrawProps<'a>, _: &DrawMode) {
         self.count_event();
     }
@@ -320,7 +331,12 @@ impl<'a> Device<'a> for Listener {
         for glyph in run.glyphs() {
             self.count_event();
             let to_page = props.transform * glyph.transform();
-            self.add(placed(glyph, to_page, is_vertical, is_visible));
+            let meaning = match glyph.as_unicode().or_else(|| self.cid_fonts.unicode(glyph)) {
+                Some(BfString::Char(c)) => Meaning::Char(c),
+                Some(BfString::String(text)) => Meaning::Text(text),
+                None => Meaning::Unknown,
+            };
+            self.add(placed(glyph, meaning, to_page, is_vertical, is_visible));
         }
     }
 
@@ -357,12 +373,13 @@ fn opacity(paint: &Paint<'_>) -> f32 {
 }
 
 /// A glyph with its place. Glyph space has 1000 units an em.
-fn placed(glyph: &PdfGlyph<'_>, to_page: Affine, is_vertical: bool, is_visible: bool) -> Glyph {
-    let meaning = match glyph.as_unicode() {
-        Some(BfString::Char(c)) => Meaning::Char(c),
-        Some(BfString::String(text)) => Meaning::Text(text),
-        None => Meaning::Unknown,
-    };
+fn placed(
+    glyph: &PdfGlyph<'_>,
+    meaning: Meaning,
+    to_page: Affine,
+    is_vertical: bool,
+    is_visible: bool,
+) -> Glyph {
     let advance = match glyph {
         PdfGlyph::Outline(outline) => outline.advance_width(),
         PdfGlyph::Type3(drawn) => drawn.advance_width(),

@@ -100,8 +100,8 @@ impl OpenLine {
             return;
         }
         let gap_in_ems = gap / self.size.min(glyph.size).max(1e-6);
-        let joins_cjk = self.text.chars().next_back().is_some_and(is_cjk) || starts_cjk(glyph);
-        let is_gap = gap_in_ems > WORD_GAP && !joins_cjk;
+        let before = self.text.chars().next_back().unwrap_or(' ');
+        let is_gap = gap_in_ems > WORD_GAP && may_part(before, first_char(glyph));
         if (self.has_space || is_gap) && !self.text.ends_with(' ') {
             self.text.push(' ');
         }
@@ -164,11 +164,22 @@ fn direction(glyph: &Glyph) -> Vec2 {
     }
 }
 
-fn starts_cjk(glyph: &Glyph) -> bool {
+fn first_char(glyph: &Glyph) -> char {
     match &glyph.meaning {
-        Meaning::Char(c) => is_cjk(*c),
-        Meaning::Text(text) => text.chars().next().is_some_and(is_cjk),
-        Meaning::Unknown => false,
+        Meaning::Char(c) => *c,
+        Meaning::Text(text) => text.chars().next().unwrap_or(' '),
+        Meaning::Unknown => char::REPLACEMENT_CHARACTER,
+    }
+}
+
+/// Whether a gap between two characters is a space. Between ideographs it is justification, and
+/// next to full-width signs it is their own white; between an ideograph and a Latin word it is
+/// set as a space and read as one.
+fn may_part(before: char, after: char) -> bool {
+    match (is_cjk(before), is_cjk(after)) {
+        (false, false) => true,
+        (true, true) => false,
+        _ => before.is_alphanumeric() && after.is_alphanumeric(),
     }
 }
 
@@ -234,6 +245,12 @@ mod tests {
     fn ideographs_need_no_spaces() {
         let glyphs = [glyph('中', 10.0, 20.0, 10.0), glyph('文', 23.0, 20.0, 10.0)];
         assert_eq!(texts(&glyphs), ["中文"]);
+        let mixed = [
+            glyph('用', 10.0, 20.0, 10.0),
+            glyph('x', 22.5, 20.0, 5.0),
+            glyph('，', 30.0, 20.0, 10.0),
+        ];
+        assert_eq!(texts(&mixed), ["用 x，"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! groups glyphs into lines; [`trust`] decides in the parent, from what came over, whether the
 //! layer may stand in for reading the pixels. Doubt always means: read the pixels.
 
+mod cid;
 pub(crate) mod extract;
 mod letters;
 mod lines;

@@ -38,11 +38,11 @@ pub(super) struct PdfState<'d> {
     n_pages: u32,
 }
 
-impl PdfState<'_> {
-    pub(super) fn new(_: &PdfDocument) -> Self {
+impl<'d> PdfState<'d> {
+    pub(super) fn new(document: &'d PdfDocument) -> Self {
         Self {
             cache: RenderCache::new(),
-            text: PageText::new(),
+            text: PageText::new(&document.pdf),
             n_pages: 0,
         }
     }
@@ -126,7 +126,7 @@ impl PdfDocument {
         state.n_pages += 1;
         if state.n_pages % PAGES_A_CACHE == 0 {
             state.cache = RenderCache::new();
-            state.text = PageText::new();
+            state.text.forget();
         }
         let warnings = Warnings::default();
         let settings = self.interpreter_settings(&warnings);

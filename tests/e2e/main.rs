@@ -1,0 +1,10 @@
+//! The whole command, end to end, on real files: what a data engineer would do, and what would
+//! go wrong for one.
+
+mod command;
+mod crash;
+mod first_run;
+mod growth;
+mod hostile;
+mod memory;
+mod readers;
