@@ -6,6 +6,8 @@
 //!     [--pages N] [--png FOLDER] [--text] [--password WORD]... [--fonts FOLDER] FILE_OR_FOLDER...
 //! ```
 
+#![allow(clippy::print_stdout, reason = "what this program is for")]
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,5 +1,10 @@
 //! No renderer outlives the process that started it, however that process ends.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests too"
+)]
 #![cfg(target_os = "linux")]
 
 mod documents;

@@ -1,6 +1,12 @@
 //! Documents through the sandboxed renderer as the pipeline uses it: what is drawn, what is
 //! refused, and what a page that kills its child costs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests too"
+)]
+
 mod documents;
 
 use std::time::Duration;

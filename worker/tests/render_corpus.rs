@@ -1,6 +1,12 @@
 //! Real, odd and hostile documents through the renderer. The documents are not part of this
 //! repository: without them these tests say so and pass.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests too"
+)]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

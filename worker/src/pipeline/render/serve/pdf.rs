@@ -124,7 +124,7 @@ impl PdfDocument {
             )
         })?;
         state.n_pages += 1;
-        if state.n_pages % PAGES_A_CACHE == 0 {
+        if state.n_pages.is_multiple_of(PAGES_A_CACHE) {
             state.cache = RenderCache::new();
             state.text.forget();
         }
