@@ -26,7 +26,7 @@ pub enum Error {
     Store {
         uri: String,
         message: String,
-        denied: bool,
+        lasting: bool,
     },
     /// The local file system refused or failed as a whole.
     #[error("local path {}", path.display())]
@@ -43,15 +43,20 @@ pub enum Error {
 impl Error {
     /// A failure of an object store at `uri`; credentials never enter the message.
     pub(crate) fn store(uri: &str, source: &object_store::Error) -> Self {
-        let denied = matches!(
+        let message = scrub(&source.to_string());
+        let is_refused = matches!(
             source,
             object_store::Error::PermissionDenied { .. }
                 | object_store::Error::Unauthenticated { .. }
         );
+        // Listing a bucket that is not there has no variant of its own.
+        let is_missing = ["NoSuchBucket", "ContainerNotFound", "404 Not Found"]
+            .iter()
+            .any(|sign| message.contains(sign));
         Self::Store {
             uri: uri.to_owned(),
-            message: scrub(&source.to_string()),
-            denied,
+            message,
+            lasting: is_refused || is_missing,
         }
     }
 }
@@ -62,7 +67,7 @@ impl Faulty for Error {
             Self::NothingFound { .. }
             | Self::Address { .. }
             | Self::Settings { .. }
-            | Self::Store { denied: true, .. }
+            | Self::Store { lasting: true, .. }
             | Self::Local { .. } => Fault::Config,
             Self::Store { .. } => Fault::Unavailable,
             Self::Lost { .. } => Fault::Bug,

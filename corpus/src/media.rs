@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn pdf_header_far_into_binary_junk_is_found() {
-        let mut head = vec![0_u8, 200, 3, 7].repeat(600);
+        let mut head = [0_u8, 200, 3, 7].repeat(600);
         head.extend_from_slice(b"%PDF-1.4");
         assert_eq!(media_type(&head), "application/pdf");
     }

@@ -28,6 +28,8 @@ const REMOTE_REQUESTS: usize = 4;
 /// Bytes read at once from a local file while reading in order.
 const LOCAL_CHUNK: u64 = 256 << 10;
 
+const CHANGED: &str = "the object has changed since it was listed";
+
 /// The bytes of one object. A cheap clone.
 #[derive(Debug, Clone)]
 pub(crate) enum Object {
@@ -206,25 +208,36 @@ fn check_etag(known: Option<&str>, found: Option<&str>) -> Result<(), Trouble> {
     if known.trim_matches('"') == found.trim_matches('"') {
         return Ok(());
     }
-    let message = "the object has changed since it was listed";
-    Err(Trouble::new(Stage::Fetch, TroubleCode::Other, message))
+    Err(Trouble::new(Stage::Fetch, TroubleCode::Other, CHANGED))
 }
 
-/// A store's failure to hand out one object.
+/// A store's failure to hand out one object. Messages of lasting failures are fixed, since rows
+/// of two runs must be equal and stores put times and request numbers into theirs.
 pub(crate) fn trouble_of_store(error: &object_store::Error) -> Trouble {
     use object_store::Error;
-    let code = match error {
-        Error::NotFound { .. } => TroubleCode::NotFound,
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => TroubleCode::Denied,
-        Error::Precondition { .. } => {
-            let message = "the object has changed since it was listed";
-            return Trouble::new(Stage::Fetch, TroubleCode::Other, message);
+    let (code, message) = match error {
+        Error::NotFound { .. } => (TroubleCode::NotFound, "the store has no such object"),
+        Error::PermissionDenied { .. } => (
+            TroubleCode::Denied,
+            "the store's permissions do not allow reading the object",
+        ),
+        Error::Unauthenticated { .. } => (
+            TroubleCode::Denied,
+            "the store does not accept the credentials",
+        ),
+        Error::Precondition { .. } => (TroubleCode::Other, CHANGED),
+        other => {
+            // The client has tried again for minutes by then; another day may go better.
+            let is_passing = matches!(other, Error::Generic { .. } | Error::JoinError { .. });
+            let code = if is_passing {
+                TroubleCode::Timeout
+            } else {
+                TroubleCode::Other
+            };
+            return Trouble::new(Stage::Fetch, code, scrub(&other.to_string()));
         }
-        // The client has tried again for minutes by then; another day may go better.
-        Error::Generic { .. } | Error::JoinError { .. } => TroubleCode::Timeout,
-        _ => TroubleCode::Other,
     };
-    Trouble::new(Stage::Fetch, code, scrub(&error.to_string()))
+    Trouble::new(Stage::Fetch, code, message)
 }
 
 /// Reads an object in order, a large piece at a time, and seeks for free.

@@ -11,13 +11,12 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use object_store::ClientOptions;
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, RetryConfig};
+use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use serde::Deserialize;
 
 use crate::address::{Address, Scheme};
@@ -157,11 +156,14 @@ pub struct Stores {
     inner: Arc<Inner>,
 }
 
+/// Name of the settings, if the bucket has any, protocol and bucket.
+type ClientId = (Option<String>, Scheme, String);
+
 #[derive(Debug)]
 struct Inner {
     settings: BTreeMap<String, StoreSettings>,
-    /// Clients already made, by settings name (or none), protocol and bucket.
-    clients: Mutex<HashMap<(Option<String>, Scheme, String), Arc<dyn ObjectStore>>>,
+    /// Clients already made.
+    clients: Mutex<HashMap<ClientId, Arc<dyn ObjectStore>>>,
 }
 
 impl Stores {
@@ -327,74 +329,87 @@ pub fn sibling(output: &str, suffix: &str) -> Result<String> {
     }
 }
 
+/// A request carries at most some megabytes (see `object.rs`), so two minutes mean a dead line.
+const REQUEST_TIMEOUT: &str = "120 seconds";
+const CONNECT_TIMEOUT: &str = "10 seconds";
+
+/// Sets single client options, so that those of the environment (proxies, say) stay in force.
+macro_rules! with_client_options {
+    ($builder:expr, $key:ident, $settings:expr) => {{
+        let mut builder = $builder
+            .with_config($key::Client(ClientConfigKey::Timeout), REQUEST_TIMEOUT)
+            .with_config(
+                $key::Client(ClientConfigKey::ConnectTimeout),
+                CONNECT_TIMEOUT,
+            )
+            .with_retry(RetryConfig {
+                retry_timeout: Duration::from_secs(120),
+                ..RetryConfig::default()
+            });
+        if $settings.is_some_and(StoreSettings::is_plain_http) {
+            builder = builder.with_config($key::Client(ClientConfigKey::AllowHttp), "true");
+        }
+        if $settings.is_some_and(|store| store.anonymous) {
+            builder = builder.with_skip_signature(true);
+        }
+        builder
+    }};
+}
+
 fn connect(
     scheme: Scheme,
     bucket: &str,
     settings: Option<&StoreSettings>,
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
-    // A request carries at most some megabytes (see `object.rs`), so two minutes mean a dead line.
-    let mut options = ClientOptions::new()
-        .with_timeout(Duration::from_secs(120))
-        .with_connect_timeout(Duration::from_secs(10));
-    if settings.is_some_and(StoreSettings::is_plain_http) {
-        options = options.with_allow_http(true);
-    }
-    let retry = RetryConfig {
-        retry_timeout: Duration::from_secs(120),
-        ..RetryConfig::default()
-    };
-    let anonymous = settings.is_some_and(|store| store.anonymous);
-    let endpoint = settings.and_then(|store| store.endpoint.clone());
     Ok(match scheme {
-        Scheme::S3 => {
-            let mut builder = AmazonS3Builder::from_env()
-                .with_bucket_name(bucket)
-                .with_client_options(options)
-                .with_retry(retry);
-            if let Some(store) = settings {
-                builder = builder.with_virtual_hosted_style_request(store.virtual_hosted);
-            }
-            if let Some(region) = settings.and_then(|store| store.region.clone()) {
-                builder = builder.with_region(region);
-            }
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(endpoint);
-            }
-            if anonymous {
-                builder = builder.with_skip_signature(true);
-            }
-            Arc::new(builder.build()?)
-        }
-        Scheme::Gcs => {
-            let mut builder = GoogleCloudStorageBuilder::from_env()
-                .with_bucket_name(bucket)
-                .with_client_options(options)
-                .with_retry(retry);
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_base_url(&endpoint);
-            }
-            if anonymous {
-                builder = builder.with_skip_signature(true);
-            }
-            Arc::new(builder.build()?)
-        }
-        Scheme::Azure => {
-            let mut builder = MicrosoftAzureBuilder::from_env()
-                .with_container_name(bucket)
-                .with_client_options(options)
-                .with_retry(retry);
-            if let Some(account) = settings.and_then(|store| store.account.clone()) {
-                builder = builder.with_account(account);
-            }
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(endpoint);
-            }
-            if anonymous {
-                builder = builder.with_skip_signature(true);
-            }
-            Arc::new(builder.build()?)
-        }
+        Scheme::S3 => Arc::new(connect_s3(bucket, settings)?),
+        Scheme::Gcs => Arc::new(connect_gcs(bucket, settings)?),
+        Scheme::Azure => Arc::new(connect_azure(bucket, settings)?),
     })
+}
+
+fn connect_s3(bucket: &str, settings: Option<&StoreSettings>) -> object_store::Result<AmazonS3> {
+    let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    let mut builder = with_client_options!(builder, AmazonS3ConfigKey, settings);
+    if let Some(store) = settings {
+        builder = builder.with_virtual_hosted_style_request(store.virtual_hosted);
+        if let Some(region) = &store.region {
+            builder = builder.with_region(region);
+        }
+        if let Some(endpoint) = &store.endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+    }
+    builder.build()
+}
+
+fn connect_gcs(
+    bucket: &str,
+    settings: Option<&StoreSettings>,
+) -> object_store::Result<GoogleCloudStorage> {
+    let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
+    let mut builder = with_client_options!(builder, GoogleConfigKey, settings);
+    if let Some(endpoint) = settings.and_then(|store| store.endpoint.as_ref()) {
+        builder = builder.with_base_url(endpoint);
+    }
+    builder.build()
+}
+
+fn connect_azure(
+    container: &str,
+    settings: Option<&StoreSettings>,
+) -> object_store::Result<MicrosoftAzure> {
+    let builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
+    let mut builder = with_client_options!(builder, AzureConfigKey, settings);
+    if let Some(store) = settings {
+        if let Some(account) = &store.account {
+            builder = builder.with_account(account);
+        }
+        if let Some(endpoint) = &store.endpoint {
+            builder = builder.with_endpoint(endpoint.clone());
+        }
+    }
+    builder.build()
 }
 
 #[cfg(test)]

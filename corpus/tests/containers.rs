@@ -1,5 +1,7 @@
 //! Containers made on the spot: what comes out, under which names, with which troubles.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
+
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod support;
 

@@ -1,5 +1,7 @@
 //! Inputs as people type them: folders, files, patterns, lists.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
+
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod support;
 

@@ -10,6 +10,7 @@
 //! - A container inside a container is opened once; deeper ones are `unsupported`.
 //! - Damage costs what it hits: members before it are kept, the rest is one error.
 
+mod delta;
 pub(crate) mod packed;
 mod parquet;
 mod parquet_pages;
@@ -306,9 +307,7 @@ pub(crate) fn is_furniture(raw: &[u8]) -> bool {
         return true;
     }
     let last = parts.next_back().unwrap_or_default();
-    [&b".DS_Store"[..], b"Thumbs.db", b"desktop.ini"]
-        .iter()
-        .any(|name| last == *name)
+    [&b".DS_Store"[..], b"Thumbs.db", b"desktop.ini"].contains(&last)
 }
 
 #[cfg(test)]

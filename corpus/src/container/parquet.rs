@@ -5,6 +5,7 @@
 //! candidates. A member is named by its row (from 0), by `row/column` if several columns hold
 //! documents, with `/index` in lists. A null cell holds no document and is no error.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parquet::basic::{ConvertedType, Type};
@@ -281,7 +282,15 @@ impl Cells {
         let (mut def_levels, mut rep_levels, mut values) = (Vec::new(), Vec::new(), Vec::new());
         let def = (self.max_def_level > 0).then_some(&mut def_levels);
         let rep = self.is_list.then_some(&mut rep_levels);
-        let (records, _, levels) = self.reader.read_records(1, def, rep, &mut values)?;
+        // The library slices by lengths that a damaged delta encoding states, and panics where
+        // they do not fit. The reader is not used again after an error.
+        let reader = &mut self.reader;
+        let read = AssertUnwindSafe(|| reader.read_records(1, def, rep, &mut values));
+        let (records, _, levels) = catch_unwind(read).unwrap_or_else(|_| {
+            Err(ParquetError::General(
+                "the values of a page cannot be decoded".into(),
+            ))
+        })?;
         if records == 0 {
             return Ok(false);
         }

@@ -16,7 +16,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use quire_core::Trouble;
 
 use super::packed::{Budget, bomb};
-use super::{damaged, thrift, too_large, unsupported};
+use super::{damaged, delta, thrift, too_large, unsupported};
 use crate::limits::Limits;
 use crate::object::{Object, ObjectReader};
 use crate::unreadable::TroubleError;
@@ -260,49 +260,65 @@ impl CheckedPages {
         }
     }
 
-    /// Delta encodings state counts of their own, for which the library takes memory.
-    fn check_content(&self, page: &Page) -> Result<(), Trouble> {
-        let is_delta = |encoding: &Encoding| {
-            matches!(
-                encoding,
-                Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY
-            )
-        };
-        let (values, levels_len, num_values) = match page {
+    /// The page with plain values, if they were delta encoded.
+    fn without_delta(&self, page: Page) -> Result<Page, Trouble> {
+        let (levels, encoding, num_values) = match &page {
             Page::DataPage {
                 buf,
                 encoding,
                 num_values,
+                def_level_encoding: Encoding::RLE,
+                rep_level_encoding: Encoding::RLE,
                 ..
-            } if is_delta(encoding) => (buf, self.level_bytes(buf), *num_values),
+            } => (self.level_bytes(buf), *encoding, *num_values),
             Page::DataPageV2 {
-                buf,
                 encoding,
                 num_values,
                 def_levels_byte_len,
                 rep_levels_byte_len,
                 ..
-            } if is_delta(encoding) => {
+            } => {
                 let levels = def_levels_byte_len.checked_add(*rep_levels_byte_len);
-                (buf, levels.map(|levels| levels as usize), *num_values)
+                (levels.map(|levels| levels as usize), *encoding, *num_values)
             }
-            _ => return Ok(()),
+            // Levels of the oldest kind never stand before delta encodings.
+            Page::DataPage {
+                encoding: Encoding::PLAIN | Encoding::RLE_DICTIONARY,
+                ..
+            }
+            | Page::DataPage {
+                encoding: Encoding::PLAIN_DICTIONARY,
+                ..
+            }
+            | Page::DictionaryPage { .. } => return Ok(page),
+            Page::DataPage { .. } => {
+                return Err(unsupported("a page's encodings do not go together"));
+            }
         };
-        let count = levels_len
-            .and_then(|levels| values.get(levels..))
-            .map(|values| {
-                if values.is_empty() {
-                    Some(0)
-                } else {
-                    delta_count(values)
-                }
-            });
-        match count {
-            Some(Some(count)) if count <= u64::from(num_values) => Ok(()),
-            _ => Err(damaged(
-                "a page's delta encoding states more values than the page",
-            )),
+        let max_values = num_values as usize;
+        let max_bytes = usize::try_from(self.limits.member_bytes).unwrap_or(usize::MAX);
+        let decode = |values: &[u8]| match encoding {
+            Encoding::DELTA_LENGTH_BYTE_ARRAY => delta::plain_of_lengths(values, max_values),
+            _ => delta::plain_of_suffixes(values, max_values, max_bytes),
+        };
+        if !matches!(
+            encoding,
+            Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY
+        ) {
+            return Ok(page);
         }
+        let (levels, values) = levels
+            .and_then(|levels| page.buffer().split_at_checked(levels))
+            .ok_or_else(|| damaged("a page's levels are longer than the page"))?;
+        // A page of nulls may hold nothing at all.
+        let plain = if values.is_empty() {
+            Some(Vec::new())
+        } else {
+            decode(values)
+        };
+        let plain = plain.ok_or_else(|| damaged("a page's delta encoding makes no sense"))?;
+        let plain = Bytes::from([levels, &plain].concat());
+        Ok(with_plain_values(page, plain))
     }
 
     /// Length of the levels in front of the values of a first-version page.
@@ -320,23 +336,14 @@ impl CheckedPages {
     }
 }
 
-/// Count of values in the header of a delta encoding: the third number.
-fn delta_count(values: &[u8]) -> Option<u64> {
-    let mut at = 0;
-    let mut number = || {
-        let mut value = 0_u64;
-        for shift in (0..63).step_by(7) {
-            let byte = *values.get(at)?;
-            at += 1;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
+fn with_plain_values(mut page: Page, plain: Bytes) -> Page {
+    match &mut page {
+        Page::DataPage { buf, encoding, .. } | Page::DataPageV2 { buf, encoding, .. } => {
+            (*buf, *encoding) = (plain, Encoding::PLAIN);
         }
-        None
-    };
-    let (_block, _miniblocks) = (number()?, number()?);
-    number()
+        Page::DictionaryPage { .. } => {}
+    }
+    page
 }
 
 /// The claims of a page header.
@@ -389,13 +396,12 @@ impl PageReader for CheckedPages {
         };
         let page = self.inner.get_next_page()?;
         self.at = next;
-        if let Some(page) = &page {
-            self.check_content(page).map_err(external)?;
-            self.budget
-                .spend(page.buffer().len() as u64)
-                .map_err(external)?;
-        }
-        Ok(page)
+        let Some(page) = page else { return Ok(None) };
+        let page = self.without_delta(page).map_err(external)?;
+        self.budget
+            .spend(page.buffer().len() as u64)
+            .map_err(external)?;
+        Ok(Some(page))
     }
 
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
