@@ -9,7 +9,12 @@ use crate::settings::FlagValue;
 
 /// Turns documents into a dataset for training.
 #[derive(Debug, Parser)]
-#[command(name = "quire", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "quire",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or settings.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -45,6 +50,8 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Read failed pages again; what succeeds is in the next version
     Retry(RetryArgs),
+    /// Give up the unfinished job of OUT; versions that exist stay as they are
+    Cancel(DatasetArgs),
     /// Check this machine, the settings, and whether OUT can hold a dataset
     Doctor(DoctorArgs),
     /// Print the files of the newest version, for readers that take a list
@@ -205,7 +212,9 @@ impl ReadingArgs {
             TextLayerArg::Prefer => text("prefer"),
             TextLayerArg::Ignore => text("ignore"),
         });
-        let workers = self.workers.map(|workers| Value::Integer(i64::from(workers)));
+        let workers = self
+            .workers
+            .map(|workers| Value::Integer(i64::from(workers)));
         let sandbox = self.require_sandbox.then_some(Value::Boolean(true));
         let values = [
             ("image.mode", image_mode, "--image-mode"),
@@ -215,7 +224,14 @@ impl ReadingArgs {
             ("render.require_sandbox", sandbox, "--require-sandbox"),
         ];
         let set = values.into_iter();
-        set.filter_map(|(key, value, flag)| Some(FlagValue { key, value: value?, flag })).collect()
+        set.filter_map(|(key, value, flag)| {
+            Some(FlagValue {
+                key,
+                value: value?,
+                flag,
+            })
+        })
+        .collect()
     }
 }
 
@@ -223,7 +239,11 @@ impl RunArgs {
     /// Settings that these flags set.
     pub(crate) fn flag_values(&self) -> Vec<FlagValue> {
         let out = self.out.clone().map(Value::String);
-        let out = out.map(|value| FlagValue { key: "run.out", value, flag: "--out" });
+        let out = out.map(|value| FlagValue {
+            key: "run.out",
+            value,
+            flag: "--out",
+        });
         out.into_iter().chain(self.reading.flag_values()).collect()
     }
 }

@@ -44,7 +44,14 @@ impl Context {
         engines: EngineMaker,
     ) -> Outcome<Self> {
         let stores = Stores::open(&loaded.settings.stores).map_err(Failure::of)?;
-        Ok(Self { loaded, json, quiet, screen, stores, engines })
+        Ok(Self {
+            loaded,
+            json,
+            quiet,
+            screen,
+            stores,
+            engines,
+        })
     }
 
     /// The settings in force.
@@ -115,16 +122,17 @@ impl Dataset {
         let newest = self.output.newest_version().await.map_err(Failure::of)?;
         newest.ok_or_else(|| {
             let what = format!("{} holds no finished version of a dataset", self.name);
-            Failure::failed(what).hint(
-                "if a run was stopped, the same `quire run` command goes on and finishes it",
-            )
+            Failure::failed(what)
+                .hint("if a run was stopped, the same `quire run` command goes on and finishes it")
         })
     }
 
     /// The rows of the newest version, which must exist.
     pub(crate) async fn reader(&self) -> Outcome<Reader> {
         let newest = self.newest_version().await?.version;
-        Reader::open_version(&self.output, newest).await.map_err(Failure::of)
+        Reader::open_version(&self.output, newest)
+            .await
+            .map_err(Failure::of)
     }
 
     /// Where a file of the dataset lies, as other programs are told.
@@ -138,8 +146,15 @@ fn dataset_at(location: OutputLocation) -> Outcome<Dataset> {
         Some(folder) => Output::open_local(folder).map_err(Failure::of)?,
         None => Output::remote(location.store, location.prefix),
     };
-    let name = location.folder.as_deref().map_or(location.uri.clone(), shown);
-    Ok(Dataset { output, uri: location.uri, name })
+    let name = location
+        .folder
+        .as_deref()
+        .map_or(location.uri.clone(), shown);
+    Ok(Dataset {
+        output,
+        uri: location.uri,
+        name,
+    })
 }
 
 fn shown(folder: &Path) -> String {

@@ -18,7 +18,12 @@ pub(crate) enum Event {
         out: String,
     },
     /// All documents are found and counted.
-    Planned { documents: u64, documents_known: u64, pages: u64, pages_done_before: u64 },
+    Planned {
+        documents: u64,
+        documents_known: u64,
+        pages: u64,
+        pages_done_before: u64,
+    },
     /// Where the job stands; about once a second.
     Progress {
         phase: &'static str,

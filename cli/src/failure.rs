@@ -20,12 +20,20 @@ pub(crate) type Outcome<T> = Result<T, Failure>;
 impl Failure {
     /// Bad usage or settings: exit code 2.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { exit_code: 2, error: anyhow::Error::msg(message.into()), hint: None }
+        Self {
+            exit_code: 2,
+            error: anyhow::Error::msg(message.into()),
+            hint: None,
+        }
     }
 
     /// Something failed: exit code 1.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self { exit_code: 1, error: anyhow::Error::msg(message.into()), hint: None }
+        Self {
+            exit_code: 1,
+            error: anyhow::Error::msg(message.into()),
+            hint: None,
+        }
     }
 
     /// A failure that knows its own fault.
@@ -34,19 +42,30 @@ impl Failure {
         E: Faulty + StdError + Send + Sync + 'static,
     {
         let fault = error.fault();
-        Self { exit_code: exit_code(fault), error: error.into(), hint: hint_for(fault) }
+        Self {
+            exit_code: exit_code(fault),
+            error: error.into(),
+            hint: hint_for(fault),
+        }
     }
 
     /// A failure that was told by somebody else, with its fault.
     pub(crate) fn of_fault(fault: Fault, message: impl Into<String>) -> Self {
         let error = anyhow::Error::msg(message.into());
-        Self { exit_code: exit_code(fault), error, hint: hint_for(fault) }
+        Self {
+            exit_code: exit_code(fault),
+            error,
+            hint: hint_for(fault),
+        }
     }
 
     /// Says what was being done.
     #[must_use]
     pub(crate) fn context(self, context: impl Into<String>) -> Self {
-        Self { error: self.error.context(context.into()), ..self }
+        Self {
+            error: self.error.context(context.into()),
+            ..self
+        }
     }
 
     /// Where the exit code is not that of the fault.
@@ -58,7 +77,10 @@ impl Failure {
     /// Says what the user may do.
     #[must_use]
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
     }
 
     /// What is printed: the error, its causes and the hint, each on a line of its own.
@@ -92,13 +114,21 @@ impl Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self { exit_code: 1, error, hint: None }
+        Self {
+            exit_code: 1,
+            error,
+            hint: None,
+        }
     }
 }
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self { exit_code: 1, error: error.into(), hint: None }
+        Self {
+            exit_code: 1,
+            error: error.into(),
+            hint: None,
+        }
     }
 }
 
@@ -139,14 +169,23 @@ mod tests {
     #[test]
     fn cause_that_its_parent_repeats_is_said_once() {
         let error = anyhow!("gone").context("cannot read a: gone");
-        assert_eq!(Failure::from(error).report(), "error: cannot read a: gone\n");
+        assert_eq!(
+            Failure::from(error).report(),
+            "error: cannot read a: gone\n"
+        );
     }
 
     #[test]
     fn only_settings_and_usage_end_with_two() {
         assert_eq!(Failure::usage("x").exit_code, 2);
         assert_eq!(exit_code(Fault::Config), 2);
-        for fault in [Fault::Input, Fault::Unavailable, Fault::Fenced, Fault::Corrupt, Fault::Bug] {
+        for fault in [
+            Fault::Input,
+            Fault::Unavailable,
+            Fault::Fenced,
+            Fault::Corrupt,
+            Fault::Bug,
+        ] {
             assert_eq!(exit_code(fault), 1);
         }
     }

@@ -76,7 +76,9 @@ fn run(args: Args, screen: Screen, engines: EngineMaker) -> Outcome<ExitCode> {
     logging::start(&loaded.settings.log, &screen)?;
     let has_events = common.json && matches!(command, Command::Run(_) | Command::Retry(_));
     let context = Context::new(loaded, common.json, common.quiet, screen, engines)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let ended = runtime.block_on(commands::execute(context, command));
     // A thread that still reads a page must not hold the end of the process up.
     runtime.shutdown_background();

@@ -21,7 +21,9 @@ pub(crate) struct Screen {
 impl Screen {
     /// A screen without bars.
     pub(crate) fn new() -> Self {
-        Self { bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()) }
+        Self {
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+        }
     }
 
     /// Lets bars be drawn from now on.
@@ -54,7 +56,11 @@ pub(crate) fn start(settings: &LogSettings, screen: &Screen) -> Outcome<()> {
     // Tests start several commands in one process: the first one's log serves all.
     let started = match settings.format {
         LogFormat::Plain => lines.with_target(false).with_timer(Seconds).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_timer(Seconds).try_init(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_timer(Seconds)
+            .try_init(),
     };
     drop(started);
     Ok(())
@@ -65,7 +71,11 @@ struct Seconds;
 
 impl FormatTime for Seconds {
     fn format_time(&self, w: &mut Writer<'_>) -> std::fmt::Result {
-        write!(w, "{}", jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+        write!(
+            w,
+            "{}",
+            jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        )
     }
 }
 
@@ -73,7 +83,10 @@ impl<'a> MakeWriter<'a> for Screen {
     type Writer = LineWriter<'a>;
 
     fn make_writer(&'a self) -> LineWriter<'a> {
-        LineWriter { screen: self, line: Vec::new() }
+        LineWriter {
+            screen: self,
+            line: Vec::new(),
+        }
     }
 }
 
@@ -95,7 +108,9 @@ impl Write for LineWriter<'_> {
             return Ok(());
         }
         let line = std::mem::take(&mut self.line);
-        self.screen.bars.suspend(|| io::stderr().lock().write_all(&line))
+        self.screen
+            .bars
+            .suspend(|| io::stderr().lock().write_all(&line))
     }
 }
 

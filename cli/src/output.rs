@@ -24,9 +24,9 @@ fn write_all(bytes: &[u8]) -> Outcome<()> {
     let written = out.write_all(bytes).and_then(|()| out.flush());
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|error| {
-            Failure::from(error).context("cannot write to standard output")
-        }),
+        other => {
+            other.map_err(|error| Failure::from(error).context("cannot write to standard output"))
+        }
     }
 }
 
@@ -51,12 +51,20 @@ pub(crate) fn grouped(number: u64) -> String {
 
 /// `1 page`, `2 pages`
 pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+    format!(
+        "{} {}",
+        grouped(number),
+        if number == 1 { one } else { many }
+    )
 }
 
 /// A rate with as many digits as mean something.
 pub(crate) fn rate(per_second: f64) -> String {
-    if per_second >= 10.0 { format!("{per_second:.0}") } else { format!("{per_second:.2}") }
+    if per_second >= 10.0 {
+        format!("{per_second:.0}")
+    } else {
+        format!("{per_second:.2}")
+    }
 }
 
 /// `text` on one line and at most `most` characters long.
@@ -76,7 +84,12 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_by_thousands() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(grouped(number), text);
         }
         assert_eq!(counted(1, "page", "pages"), "1 page");

@@ -33,10 +33,20 @@ async fn look_at_remote(context: &Context, out: &str) -> Outcome<()> {
     // A bucket itself has no sibling for unfinished work.
     sibling(out, AREA_SUFFIX).map_err(Failure::of)?;
     let dataset = context.open_dataset(out)?;
-    let begun = !dataset.output.versions().await.map_err(Failure::of)?.is_empty()
+    let begun = !dataset
+        .output
+        .versions()
+        .await
+        .map_err(Failure::of)?
+        .is_empty()
         || !dataset.output.jobs().await.map_err(Failure::of)?.is_empty();
     let location = context.stores.open_output(out).map_err(Failure::of)?;
-    let first = location.store.list(Some(&location.prefix)).next().await.transpose();
+    let first = location
+        .store
+        .list(Some(&location.prefix))
+        .next()
+        .await
+        .transpose();
     let first = first.map_err(|error| {
         Failure::from(anyhow::Error::new(error)).context(format!("cannot list {}", location.uri))
     })?;
@@ -52,7 +62,11 @@ pub(crate) fn look_at_local(folder: &Path) -> Outcome<Found> {
     let kind = match std::fs::metadata(folder) {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(if area_of(folder).is_dir() { Found::Dataset } else { Found::Nothing });
+            return Ok(if area_of(folder).is_dir() {
+                Found::Dataset
+            } else {
+                Found::Nothing
+            });
         }
         Err(error) => {
             let what = format!("cannot look at {}", folder.display());
@@ -93,7 +107,9 @@ pub(crate) fn keep_apart(out: &str, inputs: &[String]) -> Outcome<()> {
     let out_uri = folder_uri(&out_uri);
     for input in inputs {
         // What cannot be understood is refused by the listing, which says why.
-        let Ok(fixed) = canonical(fixed_part(input)) else { continue };
+        let Ok(fixed) = canonical(fixed_part(input)) else {
+            continue;
+        };
         let fixed = folder_uri(&fixed);
         if fixed.starts_with(&out_uri) || fixed.starts_with(&area) {
             let what = format!("the input {input} lies inside OUT ({out})");
@@ -113,7 +129,9 @@ fn folder_uri(uri: &str) -> String {
 
 /// A pattern's folders up to the first one with a wildcard; a plain input whole.
 fn fixed_part(input: &str) -> &str {
-    let Some(wild) = input.find(['*', '?', '[']) else { return input };
+    let Some(wild) = input.find(['*', '?', '[']) else {
+        return input;
+    };
     match input[..wild].rfind('/') {
         Some(0) => "/",
         Some(slash) => &input[..slash],
@@ -161,7 +179,11 @@ mod tests {
         std::fs::create_dir_all(at("theirs")).unwrap();
         std::fs::write(at("theirs/thesis.doc"), "x").unwrap();
         for refused in ["theirs", "theirs/thesis.doc"] {
-            assert_eq!(look_at_local(&at(refused)).unwrap_err().exit_code, 2, "{refused}");
+            assert_eq!(
+                look_at_local(&at(refused)).unwrap_err().exit_code,
+                2,
+                "{refused}"
+            );
         }
     }
 }

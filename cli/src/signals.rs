@@ -26,7 +26,11 @@ pub(crate) struct Stop {
 }
 
 /// Listens for signals until the task is dropped with its tracker.
-pub(crate) fn listen(tasks: &TaskTracker, screen: Screen, deadline: Duration) -> (Stop, JoinHandle<()>) {
+pub(crate) fn listen(
+    tasks: &TaskTracker,
+    screen: Screen,
+    deadline: Duration,
+) -> (Stop, JoinHandle<()>) {
     let stop = Stop::default();
     let told = stop.clone();
     let listener = tasks.spawn(async move {
@@ -51,7 +55,10 @@ pub(crate) fn listen(tasks: &TaskTracker, screen: Screen, deadline: Duration) ->
 
 /// What is not committed is done again by the next run: nothing needs tidying here, and children
 /// die with their parent.
-#[expect(clippy::exit, reason = "the second Ctrl-C leaves at once, whatever still runs")]
+#[expect(
+    clippy::exit,
+    reason = "the second Ctrl-C leaves at once, whatever still runs"
+)]
 fn leave(screen: &Screen) {
     screen.hide_bars();
     output::tell("Left at once. The same command goes on where the last commit was.\n");

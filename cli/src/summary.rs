@@ -59,7 +59,7 @@ pub(crate) struct FailureExample {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct RunFigures {
     pub seconds: f64,
-    /// Pages done, failed ones included.
+    /// Pages read.
     pub pages: u64,
     /// While pages were read: planning and sealing are not counted.
     pub pages_per_second: Option<f64>,
@@ -78,23 +78,27 @@ impl Summary {
         text.push_str("\n\n");
         self.add_counts(&mut text);
         self.add_failures(&mut text);
-        text.push_str(&format!("  data       {}  (version {})\n", self.out, self.version));
+        text.push_str(&format!(
+            "  data       {}  (version {})\n",
+            self.out, self.version
+        ));
         text.push_str(&format!("  load it    {}\n", self.load));
         text
     }
 
     fn headline(&self) -> String {
         if self.already_complete {
-            return "Nothing to do: the dataset already holds every page of these inputs.".to_owned();
+            return "Nothing to do: the dataset already holds every page of these inputs."
+                .to_owned();
         }
         let time = Span(Duration::try_from_secs_f64(self.run.seconds).unwrap_or_default());
         let pages = counted(self.run.pages, "page", "pages");
         let speed = self.run.pages_per_second;
         let speed = speed.map_or_else(String::new, |speed| format!(", {} pages/s", rate(speed)));
-        let mut text = format!("Done in {time}: {pages}{speed}.");
+        let mut text = format!("Done in {time}: {pages} read{speed}.");
         if self.run.pages_done_before > 0 {
             let before = counted(self.run.pages_done_before, "page", "pages");
-            text.push_str(&format!(" An earlier run had done {before}."));
+            text.push_str(&format!(" An earlier run had read {before}."));
         }
         text
     }
@@ -117,19 +121,26 @@ impl Summary {
         text.push_str(&match errors {
             0 => format!("  pages      {pages}, no errors\n"),
             _ => format!(
-                "  pages      {pages} read, {}\n",
+                "  pages      {pages}, {}\n",
                 counted(errors, "row in errors", "rows in errors")
             ),
         });
     }
 
     fn add_failures(&self, text: &mut String) {
-        let widest = self.failures.iter().map(|kind| kind.code.len()).max().unwrap_or(0);
+        let widest = self
+            .failures
+            .iter()
+            .map(|kind| kind.code.len())
+            .max()
+            .unwrap_or(0);
         for (at, kind) in self.failures.iter().enumerate() {
             let lead = if at == 0 { "failures" } else { "" };
             let (code, count) = (&kind.code, grouped(kind.count));
             let example = kind.example.text();
-            text.push_str(&format!("  {lead:<9}  {code:<widest$} {count:>5}  {example}\n"));
+            text.push_str(&format!(
+                "  {lead:<9}  {code:<widest$} {count:>5}  {example}\n"
+            ));
         }
     }
 }
@@ -141,7 +152,9 @@ impl FailureExample {
         if let Some(member) = &self.source_member {
             name.push_str(&format!(" > {member}"));
         }
-        let page = self.page_number.map_or_else(String::new, |page| format!(" page {page}"));
+        let page = self
+            .page_number
+            .map_or_else(String::new, |page| format!(" page {page}"));
         let message = shortened(&self.message, MESSAGE_CHARS);
         format!("{}{page}: {message}", shortened(&name, NAME_CHARS))
     }
@@ -161,12 +174,18 @@ pub(crate) fn load_line(out: &str, page_files: &[String]) -> String {
     }
     let folder = |file: &String| {
         let (folder, _) = file.rsplit_once('/')?;
-        Some(quoted(&format!("{}/{folder}/*.parquet", out.trim_end_matches('/'))))
+        Some(quoted(&format!(
+            "{}/{folder}/*.parquet",
+            out.trim_end_matches('/')
+        )))
     };
     let mut folders: Vec<String> = page_files.iter().filter_map(folder).collect();
     folders.sort();
     folders.dedup();
-    format!("import polars; pages = polars.scan_parquet([{}])", folders.join(", "))
+    format!(
+        "import polars; pages = polars.scan_parquet([{}])",
+        folders.join(", ")
+    )
 }
 
 /// A Python string.
@@ -223,10 +242,10 @@ mod tests {
     #[test]
     fn summary_is_read_at_a_glance() {
         let expected = "\
-Done in 1h 02m: 12,300 pages, 3.30 pages/s. An earlier run had done 68 pages.
+Done in 1h 02m: 12,300 pages read, 3.30 pages/s. An earlier run had read 68 pages.
 
   documents  1,178  (1,150 complete, 3 partial, 20 failed, 5 duplicate)
-  pages      12,345 read, 23 rows in errors
+  pages      12,345, 23 rows in errors
   failures   encrypted    21  letters.zip > a/b.pdf: needs a password that the settings do not hold
              timeout       2  letters.zip page 7: needs a password that the settings do not hold
   data       /data/out  (version 2)
@@ -238,17 +257,31 @@ Done in 1h 02m: 12,300 pages, 3.30 pages/s. An earlier run had done 68 pages.
     #[test]
     fn clean_small_run_says_so() {
         let clean = Summary {
-            documents: DocumentCounts { total: 1, complete: 1, ..DocumentCounts::default() },
+            documents: DocumentCounts {
+                total: 1,
+                complete: 1,
+                ..DocumentCounts::default()
+            },
             pages: 1,
             errors: 0,
             failures: Vec::new(),
-            run: RunFigures { seconds: 1.25, pages: 1, ..RunFigures::default() },
+            run: RunFigures {
+                seconds: 1.25,
+                pages: 1,
+                ..RunFigures::default()
+            },
             ..summary()
         };
         let text = clean.text();
-        assert!(text.starts_with("Done in 1.2s: 1 page.\n\n  documents  1  (1 complete)\n"), "{text}");
+        assert!(
+            text.starts_with("Done in 1.2s: 1 page read.\n\n  documents  1  (1 complete)\n"),
+            "{text}"
+        );
         assert!(text.contains("  pages      1, no errors\n"));
-        let again = Summary { already_complete: true, ..summary() };
+        let again = Summary {
+            already_complete: true,
+            ..summary()
+        };
         assert!(again.text().starts_with("Nothing to do"));
     }
 

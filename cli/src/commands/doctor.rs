@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use quire_corpus::sibling;
+use quire_dataset::paths::AREA_SUFFIX;
 use serde::Serialize;
 
 use crate::args::DoctorArgs;
 use crate::commands::run::parts;
 use crate::context::Context;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::place;
 
@@ -37,10 +39,15 @@ pub(crate) async fn execute(context: &Context, args: DoctorArgs) -> Outcome<Exit
     findings.push(engine(context));
     if let Some(out) = args.out.as_deref().or(context.configured_out()) {
         findings.push(place_of(context, out).await);
+        findings.extend(store_of(context, out).await);
     }
     report(context, &findings)?;
     let bad = findings.iter().any(|finding| finding.state == State::Bad);
-    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if bad {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn report(context: &Context, findings: &[Finding]) -> Outcome<()> {
@@ -54,34 +61,56 @@ fn report(context: &Context, findings: &[Finding]) -> Outcome<()> {
             State::Warning => "warn",
             State::Bad => "BAD ",
         };
-        text.push_str(&format!("{state}  {:<10} {}\n", finding.what, finding.found));
+        text.push_str(&format!(
+            "{state}  {:<10} {}\n",
+            finding.what, finding.found
+        ));
     }
     output::print(&text)
 }
 
 fn fine(what: &'static str, found: impl Into<String>) -> Finding {
-    Finding { what, state: State::Fine, found: found.into() }
+    Finding {
+        what,
+        state: State::Fine,
+        found: found.into(),
+    }
 }
 
 fn warning(what: &'static str, found: impl Into<String>) -> Finding {
-    Finding { what, state: State::Warning, found: found.into() }
+    Finding {
+        what,
+        state: State::Warning,
+        found: found.into(),
+    }
 }
 
 fn bad(what: &'static str, found: impl Into<String>) -> Finding {
-    Finding { what, state: State::Bad, found: found.into() }
+    Finding {
+        what,
+        state: State::Bad,
+        found: found.into(),
+    }
 }
 
 /// Settings that are wrong have ended the program before.
 fn settings(context: &Context) -> Finding {
     let changed = context.loaded.merged.origins.len();
-    fine("settings", format!("valid, {changed} differ from the defaults or were given"))
+    fine(
+        "settings",
+        format!("valid, {changed} differ from the defaults or were given"),
+    )
 }
 
 fn processors(context: &Context) -> Finding {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = context.settings().run.n_workers();
     let found = format!("{cores} cores, {workers} pages read at the same time");
-    if workers > cores { warning("processor", found) } else { fine("processor", found) }
+    if workers > cores {
+        warning("processor", found)
+    } else {
+        fine("processor", found)
+    }
 }
 
 /// What one page being read takes at most in practice, beside its renderer.
@@ -93,13 +122,23 @@ fn memory(context: &Context) -> Finding {
     };
     let wanted = BYTES_PER_WORKER * context.settings().run.n_workers() as u64;
     let gib = |bytes: u64| bytes as f64 / (1_u64 << 30) as f64;
-    let found = format!("{:.1} GiB free, about {:.1} wanted", gib(available), gib(wanted));
-    if available < wanted { warning("memory", found) } else { fine("memory", found) }
+    let found = format!(
+        "{:.1} GiB free, about {:.1} wanted",
+        gib(available),
+        gib(wanted)
+    );
+    if available < wanted {
+        warning("memory", found)
+    } else {
+        fine("memory", found)
+    }
 }
 
 fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kib << 10)
 }
@@ -117,13 +156,19 @@ async fn renderer(context: &Context) -> Vec<Finding> {
         (status.seccomp, "seccomp"),
         (status.ends_with_parent, "ends with its parent"),
     ];
-    let standing = walls.iter().filter(|(stands, _)| *stands).map(|(_, name)| *name);
+    let standing = walls
+        .iter()
+        .filter(|(stands, _)| *stands)
+        .map(|(_, name)| *name);
     let standing = standing.collect::<Vec<_>>().join(", ");
     if status.is_complete() {
         vec![fine("sandbox", standing)]
     } else {
         let missing = status.missing.join("; ");
-        vec![warning("sandbox", format!("{standing}; missing: {missing}"))]
+        vec![warning(
+            "sandbox",
+            format!("{standing}; missing: {missing}"),
+        )]
     }
 }
 
@@ -133,7 +178,10 @@ fn engine(context: &Context) -> Finding {
             let revision = info.model_revision.get(..12).unwrap_or_default();
             fine(
                 "engine",
-                format!("{} {} ({}), weights {revision}", info.name, info.version, info.mode),
+                format!(
+                    "{} {} ({}), weights {revision}",
+                    info.name, info.version, info.mode
+                ),
             )
         }
         Err(failure) => bad("engine", failure.message()),
@@ -145,4 +193,25 @@ async fn place_of(context: &Context, out: &str) -> Finding {
         Ok(()) => fine("place", format!("{out} is free, or a dataset")),
         Err(failure) => bad("place", failure.message()),
     }
+}
+
+/// A dataset is committed by creating numbered objects that must not exist yet: a store in which
+/// two writers of one object both win would lose or double rows. Tried beside OUT, where the
+/// unfinished work of runs lies, and cleaned up again.
+async fn store_of(context: &Context, out: &str) -> Vec<Finding> {
+    let opened = sibling(out, AREA_SUFFIX).and_then(|area| context.stores.create_output(&area));
+    let location = match opened {
+        Ok(location) => location,
+        Err(error) => return vec![bad("store", Failure::of(error).message())],
+    };
+    let report = quire_coordinator::probe(location.store, &location.prefix).await;
+    if let Some(folder) = location.folder {
+        // Fails where there is work in it, as it should.
+        drop(std::fs::remove_dir(folder));
+    }
+    let checks = report.checks.into_iter().map(|check| match check.result {
+        Ok(seen) => fine("store", format!("{}: {seen}", check.name)),
+        Err(wrong) => bad("store", format!("{}: {wrong}", check.name)),
+    });
+    checks.collect()
 }

@@ -26,23 +26,32 @@ pub(crate) async fn execute(context: &Context, args: FilesArgs) -> Outcome<()> {
     let version = dataset.newest_version().await?;
     let chosen = choose(&version, &args)?;
     if context.json {
-        let lines: Vec<_> = chosen.into_iter().map(|file| line(&dataset, file)).collect();
+        let lines: Vec<_> = chosen
+            .into_iter()
+            .map(|file| line(&dataset, file))
+            .collect();
         return output::print_json(&lines);
     }
-    let paths = chosen.into_iter().map(|file| dataset.address(&file.path) + "\n");
+    let paths = chosen
+        .into_iter()
+        .map(|file| dataset.address(&file.path) + "\n");
     output::print(&paths.collect::<String>())
 }
 
 fn choose<'a>(version: &'a VersionFile, args: &FilesArgs) -> Outcome<Vec<&'a FileEntry>> {
     let split = args.split.as_deref().map(|name| {
         Split::parse(name).ok_or_else(|| {
-            let names = Split::ALL.iter().map(|split| split.as_str()).collect::<Vec<_>>();
+            let names = Split::ALL
+                .iter()
+                .map(|split| split.as_str())
+                .collect::<Vec<_>>();
             Failure::usage(format!("--split must be one of {}", names.join(", ")))
         })
     });
     let split = split.transpose()?;
     let wanted = |file: &&FileEntry| {
-        args.table.is_none_or(|table| file.table.as_str() == table.as_str())
+        args.table
+            .is_none_or(|table| file.table.as_str() == table.as_str())
             && split.is_none_or(|split| file.split == Some(split))
     };
     Ok(version.files.iter().filter(wanted).collect())

@@ -1,5 +1,6 @@
 //! One file for each command.
 
+mod cancel;
 mod doctor;
 mod files;
 mod inspect;
@@ -24,6 +25,7 @@ pub(crate) async fn execute(context: Context, command: Command) -> Outcome<ExitC
         Command::Verify(args) => verify::execute(&context, args).await,
         Command::Inspect(args) => done(inspect::execute(&context, args).await),
         Command::Retry(args) => retry::execute(&context, args).await,
+        Command::Cancel(args) => done(cancel::execute(&context, args).await),
         Command::Doctor(args) => doctor::execute(&context, args).await,
         Command::Files(args) => done(files::execute(&context, args).await),
         Command::Seal(args) => done(seal::execute(&context, args).await),

@@ -11,7 +11,9 @@ use crate::output;
 pub(crate) async fn execute(context: &Context, args: DatasetArgs) -> Outcome<()> {
     let dataset = context.open_dataset(&args.out)?;
     dataset.newest_version().await?;
-    let version = quire_dataset::refresh(&dataset.output).await.map_err(Failure::of)?;
+    let version = quire_dataset::refresh(&dataset.output)
+        .await
+        .map_err(Failure::of)?;
     if context.json {
         return output::print_json(&json!({ "out": dataset.name, "version": version.version }));
     }

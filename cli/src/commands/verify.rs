@@ -18,13 +18,19 @@ pub(crate) async fn execute(context: &Context, args: DatasetArgs) -> Outcome<Exi
     let dataset = context.open_dataset(&args.out)?;
     dataset.newest_version().await?;
     // A big future: checking holds a file's reader and all tallies.
-    let report = Box::pin(quire_dataset::verify(&dataset.output)).await.map_err(Failure::of)?;
+    let report = Box::pin(quire_dataset::verify(&dataset.output))
+        .await
+        .map_err(Failure::of)?;
     if context.json {
         output::print_json(&as_json(&dataset, &report))?;
     } else {
         output::print(&as_text(&dataset, &report))?;
     }
-    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_sound() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn as_text(dataset: &Dataset, report: &VerifyReport) -> String {
@@ -35,12 +41,18 @@ fn as_text(dataset: &Dataset, report: &VerifyReport) -> String {
         counted(report.errors, "error", "errors"),
         counted(report.files, "file", "files"),
     );
-    let mut text = format!("{}  version {}\n{looked_at}\n", dataset.name, report.version);
+    let mut text = format!(
+        "{}  version {}\n{looked_at}\n",
+        dataset.name, report.version
+    );
     for note in &report.notes {
         text.push_str(&format!("note: {note}\n"));
     }
     if report.is_sound() {
-        text.push_str(&format!("rows digest {}\nevery promise holds\n", report.content_digest));
+        text.push_str(&format!(
+            "rows digest {}\nevery promise holds\n",
+            report.content_digest
+        ));
         return text;
     }
     for violation in report.violations.iter().take(SHOWN) {
@@ -56,9 +68,9 @@ fn as_text(dataset: &Dataset, report: &VerifyReport) -> String {
 }
 
 fn as_json(dataset: &Dataset, report: &VerifyReport) -> serde_json::Value {
-    let violations = report.violations.iter().map(|violation| {
-        json!({ "file": violation.file, "row": violation.row, "what": violation.what })
-    });
+    let violations = report.violations.iter().map(
+        |violation| json!({ "file": violation.file, "row": violation.row, "what": violation.what }),
+    );
     json!({
         "out": dataset.name,
         "version": report.version,

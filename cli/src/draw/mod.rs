@@ -63,15 +63,23 @@ fn to_pixel(fraction: f32, size: u32) -> i64 {
 }
 
 fn corners(image: &PageImage, quad: &Quad) -> [(i64, i64); 4] {
-    quad.0.map(|[x, y]| (to_pixel(x, image.width), to_pixel(y, image.height)))
+    quad.0
+        .map(|[x, y]| (to_pixel(x, image.width), to_pixel(y, image.height)))
 }
 
 fn fill(image: &mut PageImage, quad: &Quad, color: Color) {
     let corners = corners(image, quad);
     let top = corners.iter().map(|&(_, y)| y).min().unwrap_or(0).max(0);
-    let bottom = corners.iter().map(|&(_, y)| y).max().unwrap_or(0).min(i64::from(image.height));
+    let bottom = corners
+        .iter()
+        .map(|&(_, y)| y)
+        .max()
+        .unwrap_or(0)
+        .min(i64::from(image.height));
     for y in top..bottom {
-        let Some((left, right)) = row_span(&corners, y) else { continue };
+        let Some((left, right)) = row_span(&corners, y) else {
+            continue;
+        };
         for x in left.max(0)..right.min(i64::from(image.width)) {
             blend(image, x, y, color, TINT);
         }
@@ -119,8 +127,10 @@ fn tag(image: &mut PageImage, x: i64, y: i64, text: &str, color: Color) {
     let scale = letter_scale(image);
     let letters = text.chars().count() as i64;
     let advance = i64::from(font::WIDTH + 1) * scale;
-    let (width, height) =
-        (letters * advance + 3 * scale, i64::from(font::HEIGHT + 4) * scale);
+    let (width, height) = (
+        letters * advance + 3 * scale,
+        i64::from(font::HEIGHT + 4) * scale,
+    );
     let x = x.min(i64::from(image.width) - width).max(0);
     let y = (y - height).clamp(0, (i64::from(image.height) - height).max(0));
     for (dx, dy) in (0..height).flat_map(|dy| (0..width).map(move |dx| (dx, dy))) {
@@ -148,7 +158,8 @@ fn write_letter(image: &mut PageImage, x: i64, y: i64, scale: i64, letter: char)
 
 /// Lays `color` over a pixel with a weight of `alpha` in 255; outside the image nothing happens.
 fn blend(image: &mut PageImage, x: i64, y: i64, color: Color, alpha: u16) {
-    let inside = (0..i64::from(image.width)).contains(&x) && (0..i64::from(image.height)).contains(&y);
+    let inside =
+        (0..i64::from(image.width)).contains(&x) && (0..i64::from(image.height)).contains(&y);
     if !inside {
         return;
     }
@@ -189,7 +200,12 @@ mod tests {
     #[test]
     fn box_has_an_outline_in_its_color_a_tint_inside_and_nothing_outside() {
         let mut image = PageImage::white(200, 100);
-        let rect = Rect { x0: 0.25, y0: 0.5, x1: 0.75, y1: 0.9 };
+        let rect = Rect {
+            x0: 0.25,
+            y0: 0.5,
+            x1: 0.75,
+            y1: 0.9,
+        };
         draw_blocks(&mut image, &[block(rect, Label::Table)]);
         assert_eq!(pixel(&image, 150, 70), color_of(Label::Table));
         let inside = pixel(&image, 120, 75);
@@ -202,10 +218,18 @@ mod tests {
     #[test]
     fn tag_stands_above_the_box_and_shows_letters() {
         let mut image = PageImage::white(200, 100);
-        let rect = Rect { x0: 0.25, y0: 0.5, x1: 0.75, y1: 0.9 };
+        let rect = Rect {
+            x0: 0.25,
+            y0: 0.5,
+            x1: 0.75,
+            y1: 0.9,
+        };
         draw_blocks(&mut image, &[block(rect, Label::Text)]);
         let plate = (39..50).flat_map(|y| (50..90).map(move |x| (x, y)));
-        let white = plate.clone().filter(|&(x, y)| pixel(&image, x, y) == [255; 3]).count();
+        let white = plate
+            .clone()
+            .filter(|&(x, y)| pixel(&image, x, y) == [255; 3])
+            .count();
         assert!((30..300).contains(&white), "{white}");
     }
 
@@ -213,9 +237,24 @@ mod tests {
     fn boxes_at_and_beyond_the_edges_are_drawn_as_far_as_they_are_inside() {
         for (width, height) in [(1, 1), (3, 200), (640, 480)] {
             let mut image = PageImage::white(width, height);
-            let whole = Rect { x0: 0.0, y0: 0.0, x1: 1.0, y1: 1.0 };
-            let beyond = Rect { x0: -4.0, y0: -2.0, x1: 9.0, y1: 7.0 };
-            let empty = Rect { x0: 0.5, y0: 0.5, x1: 0.5, y1: 0.5 };
+            let whole = Rect {
+                x0: 0.0,
+                y0: 0.0,
+                x1: 1.0,
+                y1: 1.0,
+            };
+            let beyond = Rect {
+                x0: -4.0,
+                y0: -2.0,
+                x1: 9.0,
+                y1: 7.0,
+            };
+            let empty = Rect {
+                x0: 0.5,
+                y0: 0.5,
+                x1: 0.5,
+                y1: 0.5,
+            };
             let blocks = [whole, beyond, empty].map(|rect| block(rect, Label::Other));
             draw_blocks(&mut image, &blocks);
             assert_eq!(image.rgb.len(), (width * height * 3) as usize);
@@ -225,7 +264,15 @@ mod tests {
     #[test]
     fn turned_quad_is_filled_inside_its_own_edges_only() {
         let mut image = PageImage::white(100, 100);
-        let mut turned = block(Rect { x0: 0.2, y0: 0.2, x1: 0.8, y1: 0.8 }, Label::Text);
+        let mut turned = block(
+            Rect {
+                x0: 0.2,
+                y0: 0.2,
+                x1: 0.8,
+                y1: 0.8,
+            },
+            Label::Text,
+        );
         turned.quad = Some(Quad([[0.5, 0.2], [0.8, 0.5], [0.5, 0.8], [0.2, 0.5]]));
         draw_blocks(&mut image, &[turned]);
         assert_ne!(pixel(&image, 50, 60), [255; 3]);

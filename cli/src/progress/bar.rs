@@ -49,7 +49,9 @@ impl Bar {
 fn beside_the_bar(snapshot: &Snapshot, speed: &Speed) -> String {
     let rate = speed.recent().map_or_else(|| "-".to_owned(), output::rate);
     let left = snapshot.pages_planned.saturating_sub(snapshot.pages_done);
-    let eta = speed.eta(left).map_or_else(|| "-".to_owned(), |eta| Span(eta).to_string());
+    let eta = speed
+        .eta(left)
+        .map_or_else(|| "-".to_owned(), |eta| Span(eta).to_string());
     let failed = output::grouped(snapshot.pages_failed);
     format!("{rate} pages/s  ETA {eta}  failed {failed}")
 }
@@ -114,7 +116,10 @@ mod tests {
         let paper = Paper::default();
         let target = ProgressDrawTarget::term_like(Box::new(paper.clone()));
         let bar = Bar(ProgressBar::with_draw_target(None, target));
-        let planning = Snapshot { phase: Phase::Planning, ..Snapshot::for_test() };
+        let planning = Snapshot {
+            phase: Phase::Planning,
+            ..Snapshot::for_test()
+        };
         bar.show(&planning, &Speed::default());
         bar.0.force_draw();
         assert!(paper.0.lock().unwrap().contains("20 documents"));
@@ -125,6 +130,9 @@ mod tests {
         bar.show(&Snapshot::for_test(), &speed);
         bar.0.force_draw();
         let drawn = paper.0.lock().unwrap().clone();
-        assert!(drawn.contains("50/100 pages  2.50 pages/s  ETA 20s  failed 2"), "{drawn}");
+        assert!(
+            drawn.contains("50/100 pages  2.50 pages/s  ETA 20s  failed 2"),
+            "{drawn}"
+        );
     }
 }

@@ -34,6 +34,15 @@ pub(crate) struct Audience {
     pub json: bool,
 }
 
+/// Pages that a run read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct PagesRead {
+    pub pages: u64,
+    pub per_second: Option<f64>,
+    /// By earlier runs of the same job.
+    pub before: u64,
+}
+
 /// Shows a job's progress; fed with snapshots.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -43,6 +52,9 @@ pub(crate) struct Progress {
     speed: Speed,
     phase: Option<Phase>,
     announced_plan: bool,
+    /// Pages read before this run.
+    read_before: u64,
+    read: u64,
     failures: BTreeMap<String, u64>,
     last_line: Option<Duration>,
     last_event: Option<Duration>,
@@ -59,6 +71,8 @@ impl Progress {
             speed: Speed::default(),
             phase: None,
             announced_plan: false,
+            read_before: 0,
+            read: 0,
             failures: BTreeMap::new(),
             last_line: None,
             last_event: None,
@@ -68,9 +82,10 @@ impl Progress {
     /// Shows where the job stands at a time since some fixed start.
     pub(crate) fn update(&mut self, now: Duration, snapshot: &Snapshot) -> Outcome<()> {
         let changed_phase = self.phase.replace(snapshot.phase) != Some(snapshot.phase);
-        if snapshot.phase != Phase::Planning {
+        if !matches!(snapshot.phase, Phase::Planning | Phase::Stopped) {
             self.announce_plan(snapshot)?;
             self.speed.observe(now, snapshot.pages_done);
+            self.read = snapshot.pages_read;
         }
         self.announce_failures(snapshot)?;
         if let Some(bar) = &self.bar {
@@ -87,18 +102,30 @@ impl Progress {
         Ok(())
     }
 
-    /// Takes the bar away and says how fast this run was.
-    pub(crate) fn finish(&mut self) -> &Speed {
+    /// Takes the bar away and says what this run read. Rows of documents that could not even be
+    /// opened cost no time and are no pages: counting them would flatter the rate.
+    pub(crate) fn finish(&mut self) -> PagesRead {
         if let Some(bar) = self.bar.take() {
             bar.clear();
             self.screen.hide_bars();
         }
-        &self.speed
+        let pages = self.read.saturating_sub(self.read_before);
+        let seconds = self.speed.busy().as_secs_f64();
+        let per_second = (pages > 0 && seconds > 0.0).then(|| pages as f64 / seconds);
+        PagesRead {
+            pages,
+            per_second,
+            before: self.read_before,
+        }
     }
 
     /// Sends an event to programs.
     pub(crate) fn event(&self, event: &Event) -> Outcome<()> {
-        if self.audience.json { output::print_json(event) } else { Ok(()) }
+        if self.audience.json {
+            output::print_json(event)
+        } else {
+            Ok(())
+        }
     }
 
     fn announce_plan(&mut self, snapshot: &Snapshot) -> Outcome<()> {
@@ -106,6 +133,7 @@ impl Progress {
             return Ok(());
         }
         self.announced_plan = true;
+        self.read_before = snapshot.pages_read;
         tracing::info!("{}", plan_line(snapshot));
         self.event(&Event::Planned {
             documents: snapshot.documents_planned,
@@ -187,7 +215,10 @@ fn reading_line(snapshot: &Snapshot, speed: &Speed) -> String {
         text.push_str(&format!(", {} left", Span(eta)));
     }
     if snapshot.pages_failed > 0 {
-        text.push_str(&format!(", {} failed", output::grouped(snapshot.pages_failed)));
+        text.push_str(&format!(
+            ", {} failed",
+            output::grouped(snapshot.pages_failed)
+        ));
     }
     text
 }
@@ -207,15 +238,51 @@ mod tests {
     }
 
     #[test]
+    fn run_counts_the_pages_it_read_itself_while_it_read_them() {
+        let mut progress = Progress::new(
+            Audience {
+                bar: false,
+                json: false,
+            },
+            &Screen::new(),
+        );
+        for (second, pages_read, pages_done) in
+            [(0, 10, 60), (5, 15, 65), (10, 30, 99), (20, 30, 99)]
+        {
+            let snapshot = Snapshot {
+                pages_read,
+                pages_done,
+                ..Snapshot::for_test()
+            };
+            progress
+                .update(Duration::from_secs(second), &snapshot)
+                .unwrap();
+        }
+        let expected = PagesRead {
+            pages: 20,
+            per_second: Some(2.0),
+            before: 10,
+        };
+        assert_eq!(progress.finish(), expected);
+    }
+
+    #[test]
     fn planning_says_what_is_found_so_far() {
-        let snapshot = Snapshot { phase: Phase::Planning, entries_surveyed: 3, ..Snapshot::for_test() };
+        let snapshot = Snapshot {
+            phase: Phase::Planning,
+            entries_surveyed: 3,
+            ..Snapshot::for_test()
+        };
         let expected = "planning: 3 of 12 inputs opened, 20 documents, 100 pages found";
         assert_eq!(line(&snapshot, &Speed::default()), expected);
     }
 
     #[test]
     fn plan_of_a_resumed_job_says_what_was_done_before() {
-        let snapshot = Snapshot { documents_known: 4, ..Snapshot::for_test() };
+        let snapshot = Snapshot {
+            documents_known: 4,
+            ..Snapshot::for_test()
+        };
         let expected = "planned 20 documents, 100 pages; 4 more are in the dataset already; \
                         50 pages were done by an earlier run";
         assert_eq!(plan_line(&snapshot), expected);

@@ -43,7 +43,8 @@ pub(crate) struct Snapshot {
     /// Of them done, failed ones included.
     pub pages_done: u64,
     pub pages_failed: u64,
-    pub pages_lost: u64,
+    /// Pages that were read and are safe.
+    pub pages_read: u64,
     pub failures: Vec<FailuresOfCode>,
     pub sealed_version: Option<u64>,
     pub already_complete: bool,
@@ -71,7 +72,7 @@ impl From<&v1::Job> for Snapshot {
             pages_planned: job.rows_planned,
             pages_done: committed.total() + job.rows_in_flight + job.rows_quarantined,
             pages_failed: committed.failed + job.rows_quarantined,
-            pages_lost: job.rows_quarantined,
+            pages_read: committed.ok,
             failures: failures.collect(),
             sealed_version: (job.sealed_version > 0).then_some(job.sealed_version),
             already_complete: job.already_complete,
@@ -87,6 +88,14 @@ fn phase(state: v1::JobState) -> Phase {
         v1::JobState::Finishing => Phase::Sealing,
         v1::JobState::Done => Phase::Done,
         v1::JobState::Canceling | v1::JobState::Canceled | v1::JobState::Failed => Phase::Stopped,
+    }
+}
+
+impl Snapshot {
+    /// Whether every row of the plan is done.
+    pub(crate) fn is_complete(&self) -> bool {
+        let planned = !matches!(self.phase, Phase::Planning) && self.pages_planned > 0;
+        planned && self.pages_done >= self.pages_planned
     }
 }
 
@@ -107,7 +116,7 @@ impl Snapshot {
             pages_planned: 100,
             pages_done: 50,
             pages_failed: 2,
-            pages_lost: 0,
+            pages_read: 40,
             failures: vec![FailuresOfCode {
                 code: "encrypted".into(),
                 count: 2,
@@ -128,7 +137,11 @@ mod tests {
         let job = v1::Job {
             state: v1::JobState::Running.into(),
             rows_planned: 100,
-            rows_committed: Some(v1::RowCounts { ok: 40, failed: 3, skipped: 2 }),
+            rows_committed: Some(v1::RowCounts {
+                ok: 40,
+                failed: 3,
+                skipped: 2,
+            }),
             rows_in_flight: 7,
             rows_quarantined: 1,
             ..v1::Job::default()
@@ -136,7 +149,7 @@ mod tests {
         let snapshot = Snapshot::from(&job);
         assert_eq!(snapshot.phase, Phase::Reading);
         assert_eq!(snapshot.pages_done, 53);
-        assert_eq!(snapshot.pages_failed, 4);
+        assert_eq!((snapshot.pages_failed, snapshot.pages_read), (4, 40));
         assert_eq!(snapshot.sealed_version, None);
     }
 }

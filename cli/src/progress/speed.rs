@@ -38,23 +38,25 @@ impl Speed {
         rate(*self.recent.front()?, *self.recent.back()?)
     }
 
-    /// Pages a second from when the first page of this run could be read until the last was:
-    /// writing the dataset does not count.
+    /// Pages a second from when the first page of this run could be read until the last was.
     pub(crate) fn overall(&self) -> Option<f64> {
         rate(self.first?, self.last?)
     }
 
-    /// Pages done since the first observation.
-    pub(crate) fn done(&self) -> u64 {
-        match (self.first, self.recent.back()) {
-            (Some((_, from)), Some(&(_, to))) => to.saturating_sub(from),
-            _ => 0,
+    /// How long pages were read: writing the dataset does not count.
+    pub(crate) fn busy(&self) -> Duration {
+        match (self.first, self.last) {
+            (Some((from, _)), Some((to, _))) => to.saturating_sub(from),
+            _ => Duration::ZERO,
         }
     }
 
     /// Time that `left` pages will take at the recent rate.
     pub(crate) fn eta(&self, left: u64) -> Option<Duration> {
-        let rate = self.recent().or_else(|| self.overall()).filter(|rate| *rate > 0.0)?;
+        let rate = self
+            .recent()
+            .or_else(|| self.overall())
+            .filter(|rate| *rate > 0.0)?;
         Duration::try_from_secs_f64(left as f64 / rate).ok()
     }
 }
@@ -79,7 +81,7 @@ mod tests {
         assert_eq!(speed.overall(), None);
         speed.observe(seconds(15), 1020);
         assert_eq!(speed.overall(), Some(2.0));
-        assert_eq!(speed.done(), 20);
+        assert_eq!(speed.busy(), seconds(10));
         assert_eq!(speed.eta(100), Some(seconds(50)));
     }
 
@@ -87,7 +89,11 @@ mod tests {
     fn recent_rate_forgets_what_is_long_ago() {
         let mut speed = Speed::default();
         for second in 0..=300 {
-            let done = if second <= 200 { second } else { 200 + (second - 200) * 10 };
+            let done = if second <= 200 {
+                second
+            } else {
+                200 + (second - 200) * 10
+            };
             speed.observe(seconds(second), done);
         }
         assert_eq!(speed.recent(), Some(10.0));

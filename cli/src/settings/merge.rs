@@ -45,7 +45,11 @@ const FREE_SECTION: &str = "stores";
 impl Merged {
     /// The defaults, over which the rest is laid.
     pub(crate) fn new(defaults: Table) -> Self {
-        Self { table: defaults.clone(), origins: BTreeMap::new(), schema: defaults }
+        Self {
+            table: defaults.clone(),
+            origins: BTreeMap::new(),
+            schema: defaults,
+        }
     }
 
     /// Who set the value of a dotted key.
@@ -102,16 +106,30 @@ impl Merged {
             if !fits(kind, &value) {
                 let (expected, found) = (kind_name(kind), kind_name(&value));
                 let origin = origin.to_string();
-                return Err(SettingsError::Kind { key, expected, found, origin });
+                return Err(SettingsError::Kind {
+                    key,
+                    expected,
+                    found,
+                    origin,
+                });
             }
         }
-        let Some((last, parents)) = path.split_last() else { return Ok(()) };
+        let Some((last, parents)) = path.split_last() else {
+            return Ok(());
+        };
         let mut table = &mut self.table;
         for name in parents {
-            let entry = table.entry(name.clone()).or_insert_with(|| Value::Table(Table::new()));
+            let entry = table
+                .entry(name.clone())
+                .or_insert_with(|| Value::Table(Table::new()));
             let Value::Table(next) = entry else {
                 let origin = origin.to_string();
-                return Err(SettingsError::Kind { key, expected: "table", found: "value", origin });
+                return Err(SettingsError::Kind {
+                    key,
+                    expected: "table",
+                    found: "value",
+                    origin,
+                });
             };
             table = next;
         }
@@ -139,7 +157,10 @@ impl Merged {
             let by_name = edit_distance(&name(&known), &name(key));
             (edit_distance(&known, key).min(by_name + 1), known)
         });
-        scored.min().filter(|(distance, _)| *distance <= 1 + key.len() / 6).map(|(_, key)| key)
+        scored
+            .min()
+            .filter(|(distance, _)| *distance <= 1 + key.len() / 6)
+            .map(|(_, key)| key)
     }
 }
 
@@ -185,7 +206,9 @@ fn read_as(kind: &Value, text: &str) -> Option<Value> {
         Value::String(_) => Some(Value::String(text.to_owned())),
         Value::Integer(_) | Value::Float(_) => {
             let integer = text.trim().parse().map(Value::Integer);
-            integer.or_else(|_| text.trim().parse().map(Value::Float)).ok()
+            integer
+                .or_else(|_| text.trim().parse().map(Value::Float))
+                .ok()
         }
         Value::Boolean(_) => text.trim().parse().map(Value::Boolean).ok(),
         Value::Array(_) if text.trim_start().starts_with('[') => {

@@ -30,13 +30,30 @@ const ENVIRONMENT_PREFIX: &str = "QUIRE__";
 #[derive(Debug, Error)]
 pub(crate) enum SettingsError {
     #[error("cannot read settings file {}", path.display())]
-    Read { path: PathBuf, #[source] source: std::io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("settings file {} is not valid TOML", path.display())]
-    Syntax { path: PathBuf, #[source] source: Box<toml::de::Error> },
+    Syntax {
+        path: PathBuf,
+        #[source]
+        source: Box<toml::de::Error>,
+    },
     #[error("unknown setting `{key}` (from {origin})")]
-    Unknown { key: String, origin: String, suggestion: Option<String> },
+    Unknown {
+        key: String,
+        origin: String,
+        suggestion: Option<String>,
+    },
     #[error("setting `{key}` must be {expected}, not {found} (from {origin})")]
-    Kind { key: String, expected: &'static str, found: &'static str, origin: String },
+    Kind {
+        key: String,
+        expected: &'static str,
+        found: &'static str,
+        origin: String,
+    },
     #[error("settings cannot be used: {0}")]
     Value(String),
     #[error("variable {0} of the environment is not valid UTF-8")]
@@ -53,7 +70,10 @@ impl SettingsError {
     /// What the user may do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::Unknown { suggestion: Some(key), .. } => Some(format!("did you mean `{key}`?")),
+            Self::Unknown {
+                suggestion: Some(key),
+                ..
+            } => Some(format!("did you mean `{key}`?")),
             Self::Unknown { .. } => {
                 Some("`quire settings` prints every setting and its value".to_owned())
             }
@@ -83,23 +103,36 @@ pub(crate) struct Loaded {
 
 /// Merges everything for this process: file, this process's environment, flags.
 pub(crate) fn load(file: Option<&Path>, flags: Vec<FlagValue>) -> Result<Loaded, SettingsError> {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment"
+    )]
     let environment = std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
-        name.starts_with(ENVIRONMENT_PREFIX).then_some((name, value))
+        name.starts_with(ENVIRONMENT_PREFIX)
+            .then_some((name, value))
     });
     let mut pairs = Vec::new();
     for (name, value) in environment {
         let value = value.into_string();
-        pairs.push((name.clone(), value.map_err(|_| SettingsError::NotUnicode(name))?));
+        pairs.push((
+            name.clone(),
+            value.map_err(|_| SettingsError::NotUnicode(name))?,
+        ));
     }
     let loaded = merge_layers(file, pairs, flags)?;
-    Ok(Loaded { user_state: user_state(), ..loaded })
+    Ok(Loaded {
+        user_state: user_state(),
+        ..loaded
+    })
 }
 
 /// `$XDG_STATE_HOME/quire`, by default `~/.local/state/quire`.
 fn user_state() -> PathBuf {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment"
+    )]
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let state = variable("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".local/state")));
@@ -131,7 +164,11 @@ pub(crate) fn merge_layers(
         merged.set(&path, value, Origin::Flag(flag.to_owned()))?;
     }
     let settings = check(&merged)?;
-    Ok(Loaded { settings, merged, user_state: std::env::temp_dir().join("quire") })
+    Ok(Loaded {
+        settings,
+        merged,
+        user_state: std::env::temp_dir().join("quire"),
+    })
 }
 
 fn check(merged: &Merged) -> Result<Settings, SettingsError> {
@@ -144,16 +181,20 @@ fn check(merged: &Merged) -> Result<Settings, SettingsError> {
     if problems.is_empty() {
         return Ok(settings);
     }
-    let named = problems.iter().map(|(key, message)| match merged.origin(key) {
-        Origin::Default => format!("`{key}` {message}"),
-        origin => format!("`{key}` {message} (from {origin})"),
-    });
+    let named = problems
+        .iter()
+        .map(|(key, message)| match merged.origin(key) {
+            Origin::Default => format!("`{key}` {message}"),
+            origin => format!("`{key}` {message} (from {origin})"),
+        });
     Err(SettingsError::Value(named.collect::<Vec<_>>().join("; ")))
 }
 
 fn read_file(path: &Path) -> Result<Table, SettingsError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     text.parse().map_err(|source| SettingsError::Syntax {
         path: path.to_owned(),
         source: Box::new(source),
@@ -161,10 +202,16 @@ fn read_file(path: &Path) -> Result<Table, SettingsError> {
 }
 
 fn default_table() -> Table {
-    DEFAULTS.parse().expect("configs/default.toml is compiled in and parsed by a test")
+    DEFAULTS
+        .parse()
+        .expect("configs/default.toml is compiled in and parsed by a test")
 }
 
 /// toml writes the key on a line of its own.
 fn one_line(text: &str) -> String {
-    text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    text.split('\n')
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }

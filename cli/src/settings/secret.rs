@@ -28,7 +28,9 @@ impl fmt::Debug for Secret {
 /// Whether the value of this dotted key must not be printed: the passwords. Stores take no
 /// credentials from settings, but somebody may try.
 pub(crate) fn is_secret(key: &str) -> bool {
-    let Some(last) = key.rsplit('.').next() else { return false };
+    let Some(last) = key.rsplit('.').next() else {
+        return false;
+    };
     let words = ["password", "secret", "token", "credential", "sas"];
     words.iter().any(|word| last.contains(word))
         || (key.starts_with("stores.") && (last.contains("key") || last.contains("signature")))
@@ -40,12 +42,20 @@ mod tests {
 
     #[test]
     fn passwords_and_keys_of_stores_are_secret() {
-        for key in
-            ["render.passwords", "stores.a.secret_access_key", "stores.a.token", "stores.b.sas_key"]
-        {
+        for key in [
+            "render.passwords",
+            "stores.a.secret_access_key",
+            "stores.a.token",
+            "stores.b.sas_key",
+        ] {
             assert!(is_secret(key), "{key}");
         }
-        for key in ["render.dpi", "stores.a.region", "stores.a.endpoint", "job.shard_pages"] {
+        for key in [
+            "render.dpi",
+            "stores.a.region",
+            "stores.a.endpoint",
+            "job.shard_pages",
+        ] {
             assert!(!is_secret(key), "{key}");
         }
     }

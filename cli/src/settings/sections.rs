@@ -98,8 +98,16 @@ impl InputSettings {
         let some = "must be more than 0";
         problems.unless(self.max_file_bytes.0 > 0, "input.max_file_bytes", some);
         problems.unless(self.max_member_bytes.0 > 0, "input.max_member_bytes", some);
-        problems.unless(self.max_members > 0, "input.max_members", "must be at least 1");
-        problems.unless(self.max_expansion > 1, "input.max_expansion", "must be at least 2");
+        problems.unless(
+            self.max_members > 0,
+            "input.max_members",
+            "must be at least 1",
+        );
+        problems.unless(
+            self.max_expansion > 1,
+            "input.max_expansion",
+            "must be at least 2",
+        );
     }
 
     /// What opening an entry may cost.
@@ -136,12 +144,24 @@ impl RenderSettings {
         let edge = (64..=32_768).contains(&self.max_edge_px);
         problems.unless(edge, "render.max_edge_px", "must be between 64 and 32768");
         let area = (4096..=1 << 30).contains(&self.max_area_px);
-        problems.unless(area, "render.max_area_px", "must be between 4096 and 1073741824");
+        problems.unless(
+            area,
+            "render.max_area_px",
+            "must be between 4096 and 1073741824",
+        );
         let memory = self.memory_limit.0 >= 128 << 20;
         problems.unless(memory, "render.memory_limit", "must be at least 128 MiB");
         let second = std::time::Duration::from_secs(1);
-        problems.unless(self.open_timeout.0 >= second, "render.open_timeout", "must be at least 1s");
-        problems.unless(self.page_timeout.0 >= second, "render.page_timeout", "must be at least 1s");
+        problems.unless(
+            self.open_timeout.0 >= second,
+            "render.open_timeout",
+            "must be at least 1s",
+        );
+        problems.unless(
+            self.page_timeout.0 >= second,
+            "render.page_timeout",
+            "must be at least 1s",
+        );
         if let Some(folder) = self.font_folder() {
             let there = folder.is_dir();
             problems.unless(there, "render.font_folder", "must be a folder that exists");
@@ -188,12 +208,19 @@ pub(crate) struct SplitSettings {
 impl SplitSettings {
     fn validate(&self, problems: &mut Problems) {
         let share = (0.0..=1.0).contains(&self.validation_fraction);
-        problems.unless(share, "split.validation_fraction", "must be between 0 and 1");
+        problems.unless(
+            share,
+            "split.validation_fraction",
+            "must be between 0 and 1",
+        );
     }
 
     /// Which documents are held out.
     pub(crate) fn spec(&self) -> SplitSpec {
-        SplitSpec { salt: self.salt.clone(), validation_fraction: self.validation_fraction }
+        SplitSpec {
+            salt: self.salt.clone(),
+            validation_fraction: self.validation_fraction,
+        }
     }
 }
 
@@ -259,6 +286,10 @@ pub(crate) enum LogFormat {
 impl LogSettings {
     fn validate(&self, problems: &mut Problems) {
         let filter = tracing_subscriber::EnvFilter::builder().parse(&self.level);
-        problems.unless(filter.is_ok(), "log.level", "must be a level such as `info`, or a filter");
+        problems.unless(
+            filter.is_ok(),
+            "log.level",
+            "must be a level such as `info`, or a filter",
+        );
     }
 }

@@ -62,14 +62,21 @@ fn add_leaves(
 
 fn masked(key: &str, value: &Value) -> Value {
     match value {
-        Value::Array(values) if is_secret(key) => {
-            Value::Array(values.iter().map(|_| Value::String(MASK.to_owned())).collect())
-        }
+        Value::Array(values) if is_secret(key) => Value::Array(
+            values
+                .iter()
+                .map(|_| Value::String(MASK.to_owned()))
+                .collect(),
+        ),
         _ if is_secret(key) => Value::String(MASK.to_owned()),
         value => value.clone(),
     }
 }
 
 fn join(at: &str, name: &str) -> String {
-    if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") }
+    if at.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{at}.{name}")
+    }
 }

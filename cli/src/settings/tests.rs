@@ -7,12 +7,21 @@ use quire_core::{ImageMode, TextLayerMode};
 use super::units::Size;
 use super::*;
 
-fn with(file: &str, environment: &[(&str, &str)], flags: Vec<FlagValue>) -> Result<Loaded, SettingsError> {
+fn with(
+    file: &str,
+    environment: &[(&str, &str)],
+    flags: Vec<FlagValue>,
+) -> Result<Loaded, SettingsError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.toml");
-    std::fs::File::create(&path).unwrap().write_all(file.as_bytes()).unwrap();
-    let environment =
-        environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    std::fs::File::create(&path)
+        .unwrap()
+        .write_all(file.as_bytes())
+        .unwrap();
+    let environment = environment
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
     merge_layers(Some(&path), environment, flags)
 }
 
@@ -34,15 +43,25 @@ fn defaults_are_valid_and_mean_what_the_command_line_promises() {
 
 #[test]
 fn flag_wins_over_environment_over_file_over_default() {
-    let flag = FlagValue { key: "render.dpi", value: Value::Float(300.0), flag: "--dpi" };
+    let flag = FlagValue {
+        key: "render.dpi",
+        value: Value::Float(300.0),
+        flag: "--dpi",
+    };
     let file = "[render]\ndpi = 100\nmax_edge_px = 5000\n[image]\nmode = \"embed\"";
-    let environment = [("QUIRE__RENDER__DPI", "200"), ("QUIRE__RENDER__MAX_EDGE_PX", "6000")];
+    let environment = [
+        ("QUIRE__RENDER__DPI", "200"),
+        ("QUIRE__RENDER__MAX_EDGE_PX", "6000"),
+    ];
     let loaded = with(file, &environment, vec![flag]).unwrap();
     assert_eq!(loaded.settings.render.dpi, 300.0);
     assert_eq!(loaded.settings.render.max_edge_px, 6000);
     assert_eq!(loaded.settings.image.mode, ImageMode::Embed);
     assert_eq!(loaded.settings.render.max_area_px, 12_000_000);
-    assert_eq!(loaded.merged.origin("render.dpi"), Origin::Flag("--dpi".into()));
+    assert_eq!(
+        loaded.merged.origin("render.dpi"),
+        Origin::Flag("--dpi".into())
+    );
 }
 
 #[test]
@@ -50,12 +69,21 @@ fn unknown_key_is_named_with_what_was_probably_meant() {
     for (file, key, meant) in [
         ("[render]\ndpy = 100", "render.dpy", Some("render.dpi")),
         ("[run]\ndpi = 100", "run.dpi", Some("render.dpi")),
-        ("[rendering]\npage_timeout = \"1s\"", "rendering.page_timeout", Some("render.page_timeout")),
+        (
+            "[rendering]\npage_timeout = \"1s\"",
+            "rendering.page_timeout",
+            Some("render.page_timeout"),
+        ),
         ("[run]\nzzzzzzzzz = 1", "run.zzzzzzzzz", None),
         ("dpi = 3", "dpi", Some("render.dpi")),
     ] {
         let error = refused(file, &[]);
-        let SettingsError::Unknown { key: found, suggestion, .. } = &error else {
+        let SettingsError::Unknown {
+            key: found,
+            suggestion,
+            ..
+        } = &error
+        else {
             panic!("{error}");
         };
         assert_eq!((found.as_str(), suggestion.as_deref()), (key, meant));
@@ -66,18 +94,45 @@ fn unknown_key_is_named_with_what_was_probably_meant() {
 #[test]
 fn unknown_variable_is_named() {
     let error = refused("", &[("QUIRE__RENDER__DPY", "1")]);
-    assert_eq!(error.to_string(), "unknown setting `render.dpy` (from QUIRE__RENDER__DPY)");
+    assert_eq!(
+        error.to_string(),
+        "unknown setting `render.dpy` (from QUIRE__RENDER__DPY)"
+    );
 }
 
 #[test]
 fn value_of_another_kind_is_refused_with_its_key() {
     for (file, environment, message) in [
-        ("[render]\ndpi = \"many\"", None, "setting `render.dpi` must be a number, not text"),
-        ("[run]\nworkers = true", None, "setting `run.workers` must be a number, not true or false"),
-        ("", Some(("QUIRE__RENDER__DPI", "many")), "setting `render.dpi` must be a number"),
-        ("[render]\npage_timeout = 30", None, "setting `render.page_timeout` must be text"),
-        ("[render]\npage_timeout = \"30\"", None, "`30` is no duration"),
-        ("[render]\nmemory_limit = \"lots\"", None, "`lots` is no size"),
+        (
+            "[render]\ndpi = \"many\"",
+            None,
+            "setting `render.dpi` must be a number, not text",
+        ),
+        (
+            "[run]\nworkers = true",
+            None,
+            "setting `run.workers` must be a number, not true or false",
+        ),
+        (
+            "",
+            Some(("QUIRE__RENDER__DPI", "many")),
+            "setting `render.dpi` must be a number",
+        ),
+        (
+            "[render]\npage_timeout = 30",
+            None,
+            "setting `render.page_timeout` must be text",
+        ),
+        (
+            "[render]\npage_timeout = \"30\"",
+            None,
+            "`30` is no duration",
+        ),
+        (
+            "[render]\nmemory_limit = \"lots\"",
+            None,
+            "`lots` is no size",
+        ),
         ("[image]\nmode = \"some\"", None, "image.mode"),
         ("render = 3", None, "unknown setting `render`"),
     ] {
@@ -88,7 +143,10 @@ fn value_of_another_kind_is_refused_with_its_key() {
 
 #[test]
 fn impossible_values_are_all_named_at_once_with_who_set_them() {
-    let error = refused("[split]\nvalidation_fraction = 2", &[("QUIRE__RENDER__DPI", "0")]);
+    let error = refused(
+        "[split]\nvalidation_fraction = 2",
+        &[("QUIRE__RENDER__DPI", "0")],
+    );
     let message = error.to_string();
     assert!(message.contains("`render.dpi` must be between 18 and 1200 (from QUIRE__RENDER__DPI)"));
     assert!(message.contains("`split.validation_fraction` must be between 0 and 1 (from "));
@@ -100,7 +158,12 @@ fn passwords_come_from_the_environment_and_are_never_shown() {
     let one = with("", &[("QUIRE__RENDER__PASSWORDS", "a,b")], Vec::new()).unwrap();
     assert_eq!(one.settings.render.passwords.len(), 1);
     assert_eq!(one.settings.render.passwords[0].expose(), "a,b");
-    let two = with("", &[("QUIRE__RENDER__PASSWORDS", "[\"open\", \"sesame\"]")], Vec::new()).unwrap();
+    let two = with(
+        "",
+        &[("QUIRE__RENDER__PASSWORDS", "[\"open\", \"sesame\"]")],
+        Vec::new(),
+    )
+    .unwrap();
     assert_eq!(two.settings.render.passwords.len(), 2);
     for shown in [
         as_toml(&two.merged),
@@ -116,9 +179,16 @@ fn passwords_come_from_the_environment_and_are_never_shown() {
 fn printed_settings_say_who_set_what_and_can_be_used_again() {
     let loaded = with("[render]\ndpi = 100", &[], Vec::new()).unwrap();
     let shown = as_toml(&loaded.merged);
-    assert!(shown.lines().any(|line| line.starts_with("dpi = 100") && line.contains("mine.toml")));
+    assert!(
+        shown
+            .lines()
+            .any(|line| line.starts_with("dpi = 100") && line.contains("mine.toml"))
+    );
     assert!(with(&shown, &[], Vec::new()).is_ok());
-    assert_eq!(as_json(&loaded.merged)["job.shard_pages"]["from"], "default");
+    assert_eq!(
+        as_json(&loaded.merged)["job.shard_pages"]["from"],
+        "default"
+    );
 }
 
 #[test]

@@ -25,19 +25,35 @@ const SIZE_UNITS: [(&str, u64); 9] = [
     ("TB", 1_000_000_000_000),
 ];
 
-const SPAN_UNITS: [(&str, f64); 6] =
-    [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("min", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+const SPAN_UNITS: [(&str, f64); 6] = [
+    ("ms", 0.001),
+    ("s", 1.0),
+    ("m", 60.0),
+    ("min", 60.0),
+    ("h", 3600.0),
+    ("d", 86_400.0),
+];
 
 impl Size {
     /// Reads `64 MiB`, `1.5GB` or `4096 B`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is no size; write it like \"64 MiB\"");
         let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
-        let unit = if unit.is_empty() && number == 0.0 { "B" } else { unit };
-        let found = SIZE_UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
+        let unit = if unit.is_empty() && number == 0.0 {
+            "B"
+        } else {
+            unit
+        };
+        let found = SIZE_UNITS
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(unit));
         let &(_, factor) = found.ok_or_else(wrong)?;
         let bytes = number * factor as f64;
-        if bytes < u64::MAX as f64 { Ok(Self(bytes.round() as u64)) } else { Err(wrong()) }
+        if bytes < u64::MAX as f64 {
+            Ok(Self(bytes.round() as u64))
+        } else {
+            Err(wrong())
+        }
     }
 }
 
@@ -48,7 +64,9 @@ impl Span {
         let mut seconds = 0.0;
         let mut rest = text.trim();
         while !rest.is_empty() {
-            let unit_at = rest.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
+            let unit_at = rest
+                .find(|c: char| c.is_ascii_alphabetic())
+                .ok_or_else(wrong)?;
             let unit_end = rest[unit_at..]
                 .find(|c: char| !c.is_ascii_alphabetic())
                 .map_or(rest.len(), |length| unit_at + length);
@@ -61,20 +79,27 @@ impl Span {
         if text.trim().is_empty() {
             return Err(wrong());
         }
-        Duration::try_from_secs_f64(seconds).map(Self).map_err(|_| wrong())
+        Duration::try_from_secs_f64(seconds)
+            .map(Self)
+            .map_err(|_| wrong())
     }
 }
 
 fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_')
+        .unwrap_or(text.len());
     let number: f64 = text[..end].replace('_', "").parse().ok()?;
     number.is_finite().then_some((number, text[end..].trim()))
 }
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fitting = SIZE_UNITS[..5].iter().rev().find(|(_, factor)| self.0 >= *factor);
+        let fitting = SIZE_UNITS[..5]
+            .iter()
+            .rev()
+            .find(|(_, factor)| self.0 >= *factor);
         let &(unit, factor) = fitting.unwrap_or(&SIZE_UNITS[0]);
         if self.0.is_multiple_of(factor) {
             write!(f, "{} {unit}", self.0 / factor)
@@ -125,7 +150,15 @@ mod tests {
         ] {
             assert_eq!(Size::parse(text), Ok(Size(bytes)), "{text}");
         }
-        for text in ["", "MiB", "12", "12 parsecs", "-1 MiB", "9999999999 TiB", "1.2.3 B"] {
+        for text in [
+            "",
+            "MiB",
+            "12",
+            "12 parsecs",
+            "-1 MiB",
+            "9999999999 TiB",
+            "1.2.3 B",
+        ] {
             assert!(Size::parse(text).is_err(), "{text}");
         }
     }
@@ -140,7 +173,11 @@ mod tests {
             ("1h30m", 5_400_000),
             ("0.5 s", 500),
         ] {
-            assert_eq!(Span::parse(text), Ok(Span(Duration::from_millis(ms))), "{text}");
+            assert_eq!(
+                Span::parse(text),
+                Ok(Span(Duration::from_millis(ms))),
+                "{text}"
+            );
         }
         for text in ["", " ", "30", "s", "30 parsecs", "-1s", "1h 30", "9e9s"] {
             assert!(Span::parse(text).is_err(), "{text}");

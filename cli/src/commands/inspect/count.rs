@@ -26,7 +26,9 @@ const COLUMNS: [&str; 9] = [
 ];
 
 /// Documents by status and by media type.
-pub(crate) async fn documents(dataset: &Dataset) -> Outcome<(DocumentCounts, BTreeMap<String, u64>)> {
+pub(crate) async fn documents(
+    dataset: &Dataset,
+) -> Outcome<(DocumentCounts, BTreeMap<String, u64>)> {
     let (mut counts, mut media_types) = (DocumentCounts::default(), BTreeMap::new());
     let mut rows = dataset.rows::<DocumentRow>();
     while let Some(row) = rows.next().await.map_err(Failure::of)? {
@@ -51,15 +53,28 @@ pub(crate) async fn pages(dataset: &Dataset) -> Outcome<PageCounts> {
 fn add_batch(counts: &mut PageCounts, batch: &RecordBatch) -> Option<()> {
     let text = |name| batch.column_by_name(name)?.as_string_opt::<i32>();
     let (split, language) = (text("split")?, text("language")?);
-    let (engine, engine_version, engine_mode) =
-        (text("engine")?, text("engine_version")?, text("engine_mode")?);
-    let quality = batch.column_by_name("quality")?.as_primitive_opt::<Float32Type>()?;
-    let text_chars = batch.column_by_name("text_chars")?.as_primitive_opt::<Int32Type>()?;
+    let (engine, engine_version, engine_mode) = (
+        text("engine")?,
+        text("engine_version")?,
+        text("engine_mode")?,
+    );
+    let quality = batch
+        .column_by_name("quality")?
+        .as_primitive_opt::<Float32Type>()?;
+    let text_chars = batch
+        .column_by_name("text_chars")?
+        .as_primitive_opt::<Int32Type>()?;
     let flags = batch.column_by_name("flags")?.as_list_opt::<i32>()?;
-    let image = batch.column_by_name("image")?.as_struct_opt()?.column(0).as_string_opt::<i32>()?;
+    let image = batch
+        .column_by_name("image")?
+        .as_struct_opt()?
+        .column(0)
+        .as_string_opt::<i32>()?;
     for row in 0..batch.num_rows() {
         let page_flags = (!flags.is_null(row)).then(|| flags.value(row));
-        let page_flags = page_flags.as_ref().and_then(|flags| flags.as_string_opt::<i32>());
+        let page_flags = page_flags
+            .as_ref()
+            .and_then(|flags| flags.as_string_opt::<i32>());
         let page = PageFacts {
             split: split.value(row),
             text_chars: u64::from(text_chars.value(row).unsigned_abs()),
@@ -70,7 +85,12 @@ fn add_batch(counts: &mut PageCounts, batch: &RecordBatch) -> Option<()> {
             engine_mode: engine_mode.value(row),
             has_image: image.is_valid(row),
         };
-        counts.add(page, page_flags.into_iter().flat_map(|flags| flags.iter().flatten()));
+        counts.add(
+            page,
+            page_flags
+                .into_iter()
+                .flat_map(|flags| flags.iter().flatten()),
+        );
     }
     Some(())
 }

@@ -43,7 +43,11 @@ async fn show_dataset(context: &Context, dataset: &Dataset, reader: &Reader) -> 
         errors: version.totals.errors,
         failures: facts::failures(reader).await?,
     };
-    if context.json { output::print_json(&report) } else { output::print(&report.text()) }
+    if context.json {
+        output::print_json(&report)
+    } else {
+        output::print(&report.text())
+    }
 }
 
 async fn versions(dataset: &Dataset) -> Outcome<Vec<VersionLine>> {
@@ -71,13 +75,20 @@ async fn show_page(
     let found = reader.page(page_id).await.map_err(Failure::of)?;
     let row = found.ok_or_else(|| {
         let what = format!("version {} has no page {page_id}", reader.version().version);
-        Failure::failed(what).hint(
-            "page ids are in the column `page_id` of pages; a page that failed is in errors",
-        )
+        Failure::failed(what)
+            .hint("page ids are in the column `page_id` of pages; a page that failed is in errors")
     })?;
     let mut view = PageView::of(&row);
-    let drawn = if args.no_png { Ok(None) } else { draw(context, args, reader, &row).await.map(Some) };
-    view.png = drawn.as_ref().ok().and_then(Option::as_ref).map(|path| path.display().to_string());
+    let drawn = if args.no_png {
+        Ok(None)
+    } else {
+        draw(context, args, reader, &row).await.map(Some)
+    };
+    view.png = drawn
+        .as_ref()
+        .ok()
+        .and_then(Option::as_ref)
+        .map(|path| path.display().to_string());
     if context.json {
         output::print_json(&view)?;
     } else {
@@ -85,7 +96,10 @@ async fn show_page(
     }
     // The page itself is shown even if its picture cannot be made.
     drawn.map(|_| ()).map_err(|failure| {
-        failure.context(format!("no boxes were drawn for a page of {}", dataset.name))
+        failure.context(format!(
+            "no boxes were drawn for a page of {}",
+            dataset.name
+        ))
     })
 }
 
@@ -97,7 +111,10 @@ async fn draw(
 ) -> Outcome<PathBuf> {
     let mut image = picture::of_page(context, reader.version(), row).await?;
     draw::draw_blocks(&mut image, &row.layout);
-    let path = args.png.clone().unwrap_or_else(|| Path::new(&row.page_id).with_extension("png"));
+    let path = args
+        .png
+        .clone()
+        .unwrap_or_else(|| Path::new(&row.page_id).with_extension("png"));
     picture::write_png(&image, &path)?;
     Ok(path)
 }

@@ -82,15 +82,25 @@ impl<'a> PageView<'a> {
     }
 
     fn head(&self) -> String {
-        let member = self.source_member.map_or_else(String::new, |name| format!(" > {name}"));
-        let of = self.page_count.map_or_else(String::new, |count| format!(" of {count}"));
+        let member = self
+            .source_member
+            .map_or_else(String::new, |name| format!(" > {name}"));
+        let of = self
+            .page_count
+            .map_or_else(String::new, |count| format!(" of {count}"));
         let mut facts = vec![
             format!("page {}{of}", self.page_number),
-            format!("{} {} ({})", self.engine, self.engine_version, self.engine_mode),
+            format!(
+                "{} {} ({})",
+                self.engine, self.engine_version, self.engine_mode
+            ),
         ];
         facts.extend(self.language.map(str::to_owned));
         facts.extend(self.quality.map(|quality| format!("quality {quality:.2}")));
-        facts.extend(self.confidence.map(|confidence| format!("confidence {confidence:.2}")));
+        facts.extend(
+            self.confidence
+                .map(|confidence| format!("confidence {confidence:.2}")),
+        );
         if self.rotation != 0 {
             facts.push(format!("turned by {} degrees", self.rotation));
         }
@@ -98,17 +108,30 @@ impl<'a> PageView<'a> {
             let flags: Vec<_> = self.flags.iter().map(|flag| flag.as_str()).collect();
             facts.push(flags.join(" "));
         }
-        format!("{}\n{}{member}\n{}", self.page_id, self.source_uri, facts.join(", "))
+        format!(
+            "{}\n{}{member}\n{}",
+            self.page_id,
+            self.source_uri,
+            facts.join(", ")
+        )
     }
 }
 
 fn block_line(number: usize, block: &Block) -> String {
     let rect = block.rect;
-    let place = format!("{:.3},{:.3} to {:.3},{:.3}", rect.x0, rect.y0, rect.x1, rect.y1);
-    let level = block.level.map_or_else(String::new, |level| format!(" {level}"));
+    let place = format!(
+        "{:.3},{:.3} to {:.3},{:.3}",
+        rect.x0, rect.y0, rect.x1, rect.y1
+    );
+    let level = block
+        .level
+        .map_or_else(String::new, |level| format!(" {level}"));
     let label = format!("{}{level}", block.label);
     let text = shortened(&block.text, TEXT_CHARS);
-    format!("{number:>4}  {label:<16} {place}  {text}").trim_end().to_owned() + "\n"
+    format!("{number:>4}  {label:<16} {place}  {text}")
+        .trim_end()
+        .to_owned()
+        + "\n"
 }
 
 #[cfg(test)]
@@ -122,7 +145,12 @@ mod tests {
         let block = Block {
             label: Label::SectionHeader,
             label_raw: "title".into(),
-            rect: Rect { x0: 0.1, y0: 0.2, x1: 0.9, y1: 0.25 },
+            rect: Rect {
+                x0: 0.1,
+                y0: 0.2,
+                x1: 0.9,
+                y1: 0.25,
+            },
             quad: None,
             text: "Of reading\nmachines".into(),
             html: None,

@@ -13,7 +13,11 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 
 /// The upright image that the page's coordinates are fractions of.
-pub(crate) async fn of_page(context: &Context, version: &VersionFile, page: &PageRow) -> Outcome<PageImage> {
+pub(crate) async fn of_page(
+    context: &Context,
+    version: &VersionFile,
+    page: &PageRow,
+) -> Outcome<PageImage> {
     match &page.image {
         Some(image) => decode(&image.bytes),
         None => draw_again(context, version, page).await,
@@ -26,7 +30,12 @@ fn decode(bytes: &[u8]) -> Outcome<PageImage> {
     })?;
     let image = image.into_rgb8();
     let (width, height) = image.dimensions();
-    Ok(PageImage { width, height, rgb: image.into_raw(), dpi: None })
+    Ok(PageImage {
+        width,
+        height,
+        rgb: image.into_raw(),
+        dpi: None,
+    })
 }
 
 async fn draw_again(
@@ -35,7 +44,9 @@ async fn draw_again(
     page: &PageRow,
 ) -> Outcome<PageImage> {
     let document = fetch(context, page).await?;
-    let content = document.content.map_err(|trouble| gone(page, &trouble.message))?;
+    let content = document
+        .content
+        .map_err(|trouble| gone(page, &trouble.message))?;
     if hex::encode(Sha256::digest(&content)) != page.content_sha256 {
         return Err(gone(page, "its bytes are not those that were read"));
     }
@@ -43,15 +54,20 @@ async fn draw_again(
     let cannot_draw = |trouble: quire_core::Trouble| {
         Failure::failed(format!("cannot draw the page again: {}", trouble.message))
     };
-    let mut opened =
-        renderer.open(content, &document.media_type).await.map_err(cannot_draw)?;
+    let mut opened = renderer
+        .open(content, &document.media_type)
+        .await
+        .map_err(cannot_draw)?;
     let spec = RenderSpec {
         dpi: page.render_dpi.unwrap_or(version.render.dpi),
         max_edge_px: version.render.max_edge_px,
         max_area_px: version.render.max_area_px,
     };
     let page_idx = page.page_number.unsigned_abs().saturating_sub(1);
-    let drawn = opened.page(page_idx, &spec, false).await.map_err(cannot_draw)?;
+    let drawn = opened
+        .page(page_idx, &spec, false)
+        .await
+        .map_err(cannot_draw)?;
     // The renderer turned the page as its file says; reading may have turned it further.
     let further = Rotation::from_degrees(page.rotation - drawn.rotation.degrees());
     Ok(drawn.image.rotated(further.unwrap_or_default()))
@@ -73,8 +89,14 @@ async fn fetch(context: &Context, page: &PageRow) -> Outcome<FoundDocument> {
 }
 
 fn gone(page: &PageRow, reason: &str) -> Failure {
-    let member = page.source_member.as_ref().map_or_else(String::new, |name| format!(" > {name}"));
-    let what = format!("cannot read the source again ({}{member}): {reason}", page.source_uri);
+    let member = page
+        .source_member
+        .as_ref()
+        .map_or_else(String::new, |name| format!(" > {name}"));
+    let what = format!(
+        "cannot read the source again ({}{member}): {reason}",
+        page.source_uri
+    );
     Failure::failed(what).hint(
         "the dataset holds no images; with `--no-png` the page's text and blocks are shown, and \
          `quire run --image-mode embed` keeps images",

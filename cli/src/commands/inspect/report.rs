@@ -70,7 +70,11 @@ pub(crate) struct PageFacts<'a> {
 
 impl PageCounts {
     /// Counts one page.
-    pub(crate) fn add<'a>(&mut self, page: PageFacts<'_>, flags: impl IntoIterator<Item = &'a str>) {
+    pub(crate) fn add<'a>(
+        &mut self,
+        page: PageFacts<'_>,
+        flags: impl IntoIterator<Item = &'a str>,
+    ) {
         self.total += 1;
         self.text_chars += page.text_chars;
         self.with_image += u64::from(page.has_image);
@@ -79,7 +83,10 @@ impl PageCounts {
         for flag in flags {
             count(&mut self.flags, flag);
         }
-        let engine = format!("{} {} ({})", page.engine, page.engine_version, page.engine_mode);
+        let engine = format!(
+            "{} {} ({})",
+            page.engine, page.engine_version, page.engine_mode
+        );
         count(&mut self.engines, &engine);
         match page.quality {
             Some(quality) => {
@@ -146,9 +153,17 @@ impl Report {
         for (split, count) in &pages.splits {
             text.push_str(&format!("  {split:<28} {:>9}\n", grouped(*count)));
         }
-        text.push_str(&format!("  {:<28} {:>9}\n", "characters", grouped(pages.text_chars)));
+        text.push_str(&format!(
+            "  {:<28} {:>9}\n",
+            "characters",
+            grouped(pages.text_chars)
+        ));
         if pages.with_image > 0 {
-            text.push_str(&format!("  {:<28} {:>9}\n", "with image", grouped(pages.with_image)));
+            text.push_str(&format!(
+                "  {:<28} {:>9}\n",
+                "with image",
+                grouped(pages.with_image)
+            ));
         }
         add_list(text, "Languages", &pages.languages);
         add_list(text, "Flags", &pages.flags);
@@ -162,12 +177,19 @@ impl Report {
         for (bin, count) in self.pages.quality.iter().enumerate() {
             let (from, to) = (bin as f32 / BINS as f32, (bin + 1) as f32 / BINS as f32);
             let wide = (count * BAR_CHARS).div_ceil(most) as usize;
-            let line = format!("  {from:.1} to {to:.1} {:>9}  {}", grouped(*count), "#".repeat(wide));
+            let line = format!(
+                "  {from:.1} to {to:.1} {:>9}  {}",
+                grouped(*count),
+                "#".repeat(wide)
+            );
             text.push_str(line.trim_end());
             text.push('\n');
         }
         if self.pages.without_quality > 0 {
-            text.push_str(&format!("  none       {:>9}\n", grouped(self.pages.without_quality)));
+            text.push_str(&format!(
+                "  none       {:>9}\n",
+                grouped(self.pages.without_quality)
+            ));
         }
     }
 
@@ -175,7 +197,10 @@ impl Report {
         text.push_str(&format!("\nErrors  {}\n", grouped(self.errors)));
         for kind in &self.failures {
             let (code, count) = (&kind.code, grouped(kind.count));
-            text.push_str(&format!("  {code:<14} {count:>7}  {}\n", kind.example.text()));
+            text.push_str(&format!(
+                "  {code:<14} {count:>7}  {}\n",
+                kind.example.text()
+            ));
         }
     }
 }
@@ -242,9 +267,11 @@ mod tests {
             ..Report::default()
         };
         count(&mut report.media_types, "application/pdf");
-        for (language, quality) in
-            [(Some("eng_Latn"), Some(0.97)), (Some("eng_Latn"), Some(1.0)), (None, Some(0.05))]
-        {
+        for (language, quality) in [
+            (Some("eng_Latn"), Some(0.97)),
+            (Some("eng_Latn"), Some(1.0)),
+            (None, Some(0.05)),
+        ] {
             let page = PageFacts {
                 split: "train",
                 text_chars: 1000,
@@ -255,7 +282,12 @@ mod tests {
                 engine_mode: "small",
                 has_image: false,
             };
-            report.pages.add(page, ["rotated"].into_iter().take(usize::from(language.is_none())));
+            report.pages.add(
+                page,
+                ["rotated"]
+                    .into_iter()
+                    .take(usize::from(language.is_none())),
+            );
         }
         report
     }

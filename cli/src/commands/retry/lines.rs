@@ -31,10 +31,16 @@ struct Chosen<'a> {
 impl Sources<'_> {
     /// Lines of the plan, in the order of the errors table; a source that is gone or has changed
     /// has none, and is logged.
-    pub(crate) async fn lines(&self, errors: &[ErrorRow], documents: &Documents) -> Vec<PlannedDocument> {
+    pub(crate) async fn lines(
+        &self,
+        errors: &[ErrorRow],
+        documents: &Documents,
+    ) -> Vec<PlannedDocument> {
         let mut lines = Vec::new();
         for (uri, of_source) in by_source(errors) {
-            let Some(entry) = self.entry(uri).await else { continue };
+            let Some(entry) = self.entry(uri).await else {
+                continue;
+            };
             let mut wanted = HashSet::new();
             for (doc_id, chosen) in &of_source {
                 if let Some(error) = chosen.whole {
@@ -89,7 +95,13 @@ impl Sources<'_> {
         found: FoundDocument,
         earlier_attempts: u32,
     ) -> PlannedDocument {
-        let FoundDocument { member, media_type, content, offset, length } = found;
+        let FoundDocument {
+            member,
+            media_type,
+            content,
+            offset,
+            length,
+        } = found;
         let mut line = PlannedDocument {
             doc_id: DocId::of(&entry.uri, member.as_deref()),
             source_uri: entry.uri.clone(),
@@ -105,7 +117,9 @@ impl Sources<'_> {
             license: entry.license.clone(),
             whole_document: true,
             earlier_attempts,
-            work: PlannedWork::Filtered { reason: String::new() },
+            work: PlannedWork::Filtered {
+                reason: String::new(),
+            },
         };
         let counted = match content {
             Ok(content) => {
@@ -123,7 +137,10 @@ impl Sources<'_> {
             }
             Ok(count) => {
                 line.page_count = Some(count);
-                PlannedWork::Read { first_idx: 0, count }
+                PlannedWork::Read {
+                    first_idx: 0,
+                    count,
+                }
             }
             Err(trouble) => PlannedWork::Failed { trouble },
         };
@@ -142,13 +159,24 @@ fn by_source(errors: &[ErrorRow]) -> Vec<(&str, Vec<(&DocId, Chosen<'_>)>)> {
             sources.len() - 1
         });
         let documents = &mut sources[at].1;
-        let known = documents.iter().position(|(doc_id, _)| **doc_id == error.doc_id);
+        let known = documents
+            .iter()
+            .position(|(doc_id, _)| **doc_id == error.doc_id);
         let known = known.unwrap_or_else(|| {
-            documents.push((&error.doc_id, Chosen { whole: None, pages: BTreeMap::new() }));
+            documents.push((
+                &error.doc_id,
+                Chosen {
+                    whole: None,
+                    pages: BTreeMap::new(),
+                },
+            ));
             documents.len() - 1
         });
         let chosen = &mut documents[known].1;
-        match error.page_number.and_then(|number| u32::try_from(number).ok()) {
+        match error
+            .page_number
+            .and_then(|number| u32::try_from(number).ok())
+        {
             Some(number) if number > 0 => {
                 chosen.pages.insert(number, error);
             }
@@ -160,7 +188,9 @@ fn by_source(errors: &[ErrorRow]) -> Vec<(&str, Vec<(&DocId, Chosen<'_>)>)> {
 
 fn attempts_by_member(documents: &[(&DocId, Chosen<'_>)]) -> HashMap<Option<String>, u32> {
     let whole = documents.iter().filter_map(|(_, chosen)| chosen.whole);
-    whole.map(|error| (error.source_member.clone(), error.attempts.unsigned_abs())).collect()
+    whole
+        .map(|error| (error.source_member.clone(), error.attempts.unsigned_abs()))
+        .collect()
 }
 
 /// One line for each run of neighboring pages that were tried equally often.
@@ -197,7 +227,10 @@ fn page_lines(entry: &Entry, document: &DocumentRow, chosen: &Chosen<'_>) -> Vec
             license: document.license.clone(),
             whole_document: false,
             earlier_attempts,
-            work: PlannedWork::Read { first_idx: page_idx, count: 1 },
+            work: PlannedWork::Read {
+                first_idx: page_idx,
+                count: 1,
+            },
         });
     }
     lines
@@ -286,9 +319,15 @@ mod tests {
 
     async fn lines(errors: &[ErrorRow], documents: Vec<DocumentRow>) -> Vec<PlannedDocument> {
         let stores = Stores::open(&BTreeMap::new()).unwrap();
-        let sources = Sources { stores: &stores, limits: Limits::default(), survey: &ThreePages };
-        let documents =
-            documents.into_iter().map(|document| (document.doc_id.clone(), document)).collect();
+        let sources = Sources {
+            stores: &stores,
+            limits: Limits::default(),
+            survey: &ThreePages,
+        };
+        let documents = documents
+            .into_iter()
+            .map(|document| (document.doc_id.clone(), document))
+            .collect();
         sources.lines(errors, &documents).await
     }
 
@@ -301,11 +340,17 @@ mod tests {
         let errors = [(2, 1), (3, 1), (4, 2), (7, 2)]
             .map(|(page, attempts)| error(&uri, Some(page), attempts));
         let lines = lines(&errors, vec![document(&uri)]).await;
-        let work: Vec<_> =
-            lines.iter().map(|line| (line.work.clone(), line.earlier_attempts)).collect();
+        let work: Vec<_> = lines
+            .iter()
+            .map(|line| (line.work.clone(), line.earlier_attempts))
+            .collect();
         let read = |first_idx, count| PlannedWork::Read { first_idx, count };
         assert_eq!(work, [(read(1, 2), 1), (read(3, 1), 2), (read(6, 1), 2)]);
-        assert!(lines.iter().all(|line| !line.whole_document && line.page_count == Some(9)));
+        assert!(
+            lines
+                .iter()
+                .all(|line| !line.whole_document && line.page_count == Some(9))
+        );
     }
 
     #[tokio::test]
@@ -316,8 +361,17 @@ mod tests {
         std::fs::write(&bad, "%PDF-1.7 bad").unwrap();
         let errors = [error(&uri(&good), None, 2), error(&uri(&bad), None, 1)];
         let lines = lines(&errors, Vec::new()).await;
-        assert_eq!(lines[0].work, PlannedWork::Read { first_idx: 0, count: 3 });
-        assert_eq!((lines[0].earlier_attempts, lines[0].whole_document), (2, true));
+        assert_eq!(
+            lines[0].work,
+            PlannedWork::Read {
+                first_idx: 0,
+                count: 3
+            }
+        );
+        assert_eq!(
+            (lines[0].earlier_attempts, lines[0].whole_document),
+            (2, true)
+        );
         assert_eq!(lines[0].content_sha256.len(), 64);
         assert!(matches!(lines[1].work, PlannedWork::Failed { .. }));
     }
@@ -327,8 +381,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.pdf");
         std::fs::write(&path, "%PDF-1.7").unwrap();
-        let changed = DocumentRow { source_etag: Some("old".into()), ..document(&uri(&path)) };
-        let errors = [error(&uri(&path), Some(1), 1), error("file:///nowhere/b.pdf", Some(1), 1)];
+        let changed = DocumentRow {
+            source_etag: Some("old".into()),
+            ..document(&uri(&path))
+        };
+        let errors = [
+            error(&uri(&path), Some(1), 1),
+            error("file:///nowhere/b.pdf", Some(1), 1),
+        ];
         assert_eq!(lines(&errors, vec![changed]).await, []);
     }
 }

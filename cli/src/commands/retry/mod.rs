@@ -7,8 +7,8 @@ mod select;
 use std::collections::HashSet;
 use std::process::ExitCode;
 
-use quire_core::{DocId, JobSpec, SplitSpec};
 use quire_coordinator::Survey;
+use quire_core::{DocId, JobSpec, SplitSpec};
 use quire_dataset::reader::Dataset as Reader;
 use quire_dataset::{DocumentRow, ErrorRow};
 use serde_json::json;
@@ -26,7 +26,11 @@ use lines::{Documents, Sources};
 pub(crate) async fn execute(context: &Context, args: RetryArgs) -> Outcome<ExitCode> {
     let dataset = context.open_dataset(&args.out)?;
     let reader = dataset.reader().await?;
-    let errors = reader.rows::<ErrorRow>().collect().await.map_err(Failure::of)?;
+    let errors = reader
+        .rows::<ErrorRow>()
+        .collect()
+        .await
+        .map_err(Failure::of)?;
     let chosen = select::matching(errors, &args.condition).await?;
     if args.dry_run || chosen.is_empty() {
         show(context, &chosen)?;
@@ -35,30 +39,49 @@ pub(crate) async fn execute(context: &Context, args: RetryArgs) -> Outcome<ExitC
     tracing::info!("{} chosen", counted(chosen.len() as u64, "error", "errors"));
     let session = Session::start(context, &args.out).await?;
     let survey = RenderSurvey(session.renderer.clone());
-    let lines = sources(context, &survey).lines(&chosen, &documents(&reader, &chosen).await?).await;
+    let lines = sources(context, &survey)
+        .lines(&chosen, &documents(&reader, &chosen).await?)
+        .await;
     if lines.is_empty() {
         let what = "none of the chosen pages can be read again: their sources are gone or changed";
         return Err(Failure::failed(what));
     }
     let spec = JobSpec {
         retry_where: Some(args.condition.clone()),
-        ..run::spec(context.settings(), inputs(&chosen), session.engine().clone())
+        ..run::spec(
+            context.settings(),
+            inputs(&chosen),
+            session.engine().clone(),
+        )
     };
     // The split of a dataset is one rule for all its versions.
     let rule = &reader.version().split;
-    let split = SplitSpec { salt: rule.salt.clone(), validation_fraction: rule.fraction };
+    let split = SplitSpec {
+        salt: rule.salt.clone(),
+        validation_fraction: rule.fraction,
+    };
     let spec = JobSpec { split, ..spec };
-    let submitted = session.handle.submit_planned(&session.dataset.uri, &spec, lines).await;
-    session.follow(submitted.map_err(Failure::of)?).await
+    let submitted = session
+        .handle
+        .submit_planned(&session.dataset.uri, &spec, lines)
+        .await;
+    session.follow(submitted.map_err(run::refused)?).await
 }
 
 fn sources<'a>(context: &'a Context, survey: &'a dyn Survey) -> Sources<'a> {
-    Sources { stores: &context.stores, limits: context.settings().input.limits(), survey }
+    Sources {
+        stores: &context.stores,
+        limits: context.settings().input.limits(),
+        survey,
+    }
 }
 
 /// The sources that are read again: what the job says it read.
 fn inputs(chosen: &[ErrorRow]) -> Vec<String> {
-    let mut uris: Vec<String> = chosen.iter().map(|error| error.source_uri.clone()).collect();
+    let mut uris: Vec<String> = chosen
+        .iter()
+        .map(|error| error.source_uri.clone())
+        .collect();
     uris.sort();
     uris.dedup();
     uris
@@ -98,8 +121,13 @@ fn show(context: &Context, chosen: &[ErrorRow]) -> Outcome<()> {
     }
     let mut text = String::new();
     for error in chosen {
-        let member = error.source_member.as_ref().map_or_else(String::new, |m| format!(" > {m}"));
-        let page = error.page_number.map_or_else(String::new, |page| format!(" page {page}"));
+        let member = error
+            .source_member
+            .as_ref()
+            .map_or_else(String::new, |m| format!(" > {m}"));
+        let page = error
+            .page_number
+            .map_or_else(String::new, |page| format!(" page {page}"));
         let (uri, code) = (&error.source_uri, error.code);
         text.push_str(&format!("{code:<14} {uri}{member}{page}\n"));
     }

@@ -36,11 +36,16 @@ pub(crate) async fn matching(rows: Vec<ErrorRow>, condition: &str) -> Outcome<Ve
     })?;
     let mut wanted = chosen.into_iter().peekable();
     let numbered = (1_i64..).zip(rows);
-    Ok(numbered.filter(|(number, _)| wanted.next_if_eq(number).is_some()).map(|(_, row)| row).collect())
+    Ok(numbered
+        .filter(|(number, _)| wanted.next_if_eq(number).is_some())
+        .map(|(_, row)| row)
+        .collect())
 }
 
 async fn load(rows: &[ErrorRow]) -> sqlx::Result<SqliteConnection> {
-    let options = SqliteConnectOptions::new().in_memory(true).disable_statement_logging();
+    let options = SqliteConnectOptions::new()
+        .in_memory(true)
+        .disable_statement_logging();
     let mut database = options.connect().await?;
     let mut transaction = database.begin().await?;
     sqlx::query(CREATE).execute(&mut *transaction).await?;
@@ -66,14 +71,18 @@ async fn load(rows: &[ErrorRow]) -> sqlx::Result<SqliteConnection> {
             .await?;
     }
     transaction.commit().await?;
-    sqlx::query("PRAGMA query_only = ON").execute(&mut database).await?;
+    sqlx::query("PRAGMA query_only = ON")
+        .execute(&mut database)
+        .await?;
     Ok(database)
 }
 
 async fn select(database: &mut SqliteConnection, condition: &str) -> sqlx::Result<Vec<i64>> {
     // On a line of its own, so that a comment at its end does not swallow the parenthesis.
     let query = format!("SELECT rowid FROM errors WHERE (\n{condition}{AFTER}");
-    sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(database).await
+    sqlx::query_scalar(AssertSqlSafe(query))
+        .fetch_all(database)
+        .await
 }
 
 #[cfg(test)]

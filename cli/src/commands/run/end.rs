@@ -10,7 +10,7 @@ use crate::events::Event;
 use crate::facts;
 use crate::failure::{Failure, Outcome};
 use crate::output::{self, grouped};
-use crate::progress::{Phase, Progress, Snapshot};
+use crate::progress::{PagesRead, Phase, Progress, Snapshot};
 use crate::summary::{RunFigures, Summary, load_line};
 
 /// What this run did.
@@ -18,8 +18,7 @@ use crate::summary::{RunFigures, Summary, load_line};
 pub(crate) struct Ran {
     /// From its start.
     pub seconds: Duration,
-    pub pages: u64,
-    pub pages_per_second: Option<f64>,
+    pub read: PagesRead,
 }
 
 /// Tells how a job stands after the run.
@@ -65,7 +64,6 @@ async fn summary(dataset: &Dataset, snapshot: &Snapshot, ran: Ran) -> Outcome<Su
     let version = reader.version();
     let page_files = version.files_of(quire_dataset::Table::Pages);
     let page_files: Vec<String> = page_files.map(|file| file.path.clone()).collect();
-    let planned = snapshot.pages_done;
     Ok(Summary {
         out: dataset.name.clone(),
         version: version.version,
@@ -75,9 +73,9 @@ async fn summary(dataset: &Dataset, snapshot: &Snapshot, ran: Ran) -> Outcome<Su
         failures: facts::failures(&reader).await?,
         run: RunFigures {
             seconds: round(ran.seconds.as_secs_f64()),
-            pages: ran.pages,
-            pages_per_second: ran.pages_per_second.map(round),
-            pages_done_before: planned.saturating_sub(ran.pages),
+            pages: ran.read.pages,
+            pages_per_second: ran.read.per_second.map(round),
+            pages_done_before: ran.read.before,
         },
         load: load_line(&dataset.name, &page_files),
         already_complete: snapshot.already_complete,
@@ -109,7 +107,10 @@ fn judge(context: &Context, snapshot: &Snapshot) -> ExitCode {
 /// they have their errors rows, but are no pages that failed.
 fn failed_documents_pages(snapshot: &Snapshot) -> (u64, u64) {
     let unsupported = TroubleCode::Unsupported.as_str();
-    let of_code = snapshot.failures.iter().find(|failure| failure.code == unsupported);
+    let of_code = snapshot
+        .failures
+        .iter()
+        .find(|failure| failure.code == unsupported);
     let not_pages = of_code.map_or(0, |failure| failure.count);
     (
         snapshot.pages_failed.saturating_sub(not_pages),
@@ -117,13 +118,12 @@ fn failed_documents_pages(snapshot: &Snapshot) -> (u64, u64) {
     )
 }
 
-fn interrupted(
-    context: &Context,
-    progress: &Progress,
-    snapshot: &Snapshot,
-) -> Outcome<ExitCode> {
+fn interrupted(context: &Context, progress: &Progress, snapshot: &Snapshot) -> Outcome<ExitCode> {
     let (pages_done, pages_planned) = (snapshot.pages_done, snapshot.pages_planned);
-    progress.event(&Event::Interrupted { pages_done, pages_planned })?;
+    progress.event(&Event::Interrupted {
+        pages_done,
+        pages_planned,
+    })?;
     let what = match snapshot.phase {
         Phase::Planning => "Stopped while looking for documents.".to_owned(),
         _ => format!(
@@ -132,7 +132,9 @@ fn interrupted(
             grouped(pages_planned)
         ),
     };
-    context.screen.aside(&format!("{what} The same command goes on from here.\n"));
+    context
+        .screen
+        .aside(&format!("{what} The same command goes on from here.\n"));
     Ok(ExitCode::FAILURE)
 }
 

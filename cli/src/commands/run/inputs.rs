@@ -54,6 +54,11 @@ mod tests {
             let found = canonical_one(input).unwrap();
             assert_eq!(found.replace("%20", " "), canonical.replace("%20", " "));
         }
-        assert_eq!(canonical(&["https://host/a.pdf".into()]).unwrap_err().exit_code, 2);
+        assert_eq!(
+            canonical(&["https://host/a.pdf".into()])
+                .unwrap_err()
+                .exit_code,
+            2
+        );
     }
 }

@@ -17,7 +17,7 @@ use crate::failure::{Failure, Outcome};
 use crate::place;
 use crate::settings::Settings;
 
-pub(crate) use session::Session;
+pub(crate) use session::{Session, seal_settings};
 
 /// Reads the inputs into the dataset, or goes on where an earlier run stopped.
 pub(crate) async fn execute(context: &Context, args: RunArgs) -> Outcome<ExitCode> {
@@ -32,7 +32,20 @@ pub(crate) async fn execute(context: &Context, args: RunArgs) -> Outcome<ExitCod
     let session = Session::start(context, out).await?;
     let spec = spec(settings, inputs, session.engine().clone());
     let submitted = session.handle.submit(&session.dataset.uri, &spec).await;
-    session.follow(submitted.map_err(Failure::of)?).await
+    session.follow(submitted.map_err(refused)?).await
+}
+
+/// A job that asks for something else is not finished: the user decides which one counts.
+pub(crate) fn refused(error: quire_coordinator::Error) -> Failure {
+    let is_other_job = matches!(error, quire_coordinator::Error::JobUnfinished { .. });
+    let failure = Failure::of(error);
+    if !is_other_job {
+        return failure;
+    }
+    failure.hint(
+        "run the earlier command again to finish its job, or give that job up with \
+         `quire cancel OUT`",
+    )
 }
 
 /// What decides the content of the dataset, and nothing else.

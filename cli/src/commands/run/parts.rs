@@ -38,7 +38,10 @@ pub(crate) async fn start_renderer(settings: &Settings, children: usize) -> Outc
         Failure::from(error).context("cannot find this program to start it as a renderer")
     })?;
     let render = &settings.render;
-    let passwords = render.passwords.iter().map(|password| password.expose().to_owned());
+    let passwords = render
+        .passwords
+        .iter()
+        .map(|password| password.expose().to_owned());
     let pool = RenderPool::start(RenderSettings {
         program,
         args: vec!["render-child".to_owned()],
@@ -82,7 +85,9 @@ pub fn pp_ocr_engines(n: usize) -> Result<Vec<Box<dyn Engine>>, EngineError> {
 /// Who would read, without a pool.
 pub(crate) fn engine_info(context: &Context) -> Outcome<EngineInfo> {
     let engines = (context.engines)(1).map_err(Failure::of)?;
-    let first = engines.first().ok_or_else(|| Failure::failed("this build has no engine"))?;
+    let first = engines
+        .first()
+        .ok_or_else(|| Failure::failed("this build has no engine"))?;
     Ok(first.info().clone())
 }
 

@@ -64,7 +64,9 @@ impl<'a> Session<'a> {
         let engines = parts::start_engines(context)?;
         let remote = context.state_folder();
         let state = RunState::open(&context.stores, out, &remote, Arc::clone(&clock));
-        let state = state.await.map_err(|error| cannot_write(Failure::of(error), out))?;
+        let state = state
+            .await
+            .map_err(|error| cannot_write(Failure::of(error), out))?;
         let scratch = context.scratch_folder(&dataset, state.folder());
         std::fs::create_dir_all(&scratch).map_err(|error| {
             let what = format!("cannot make the folder {}", scratch.display());
@@ -72,7 +74,7 @@ impl<'a> Session<'a> {
         })?;
         let config = CoordinatorConfig {
             limits: settings.input.limits(),
-            survey_entries: settings.run.n_workers().max(2),
+            survey_entries: SURVEY_CHILDREN,
             ..CoordinatorConfig::one_machine(seal_settings(context, &dataset, scratch.clone()))
         };
         let survey = Arc::new(RenderSurvey(renderer.clone()));
@@ -99,7 +101,16 @@ impl<'a> Session<'a> {
 
     /// Works on a job until it ends or somebody stops it, and tells how it went.
     pub(crate) async fn follow(self, submitted: Submitted) -> Outcome<ExitCode> {
-        let Self { context, dataset, handle, renderer, engines, state, clock, .. } = self;
+        let Self {
+            context,
+            dataset,
+            handle,
+            renderer,
+            engines,
+            state,
+            clock,
+            ..
+        } = self;
         let settings = context.settings();
         let mut progress = Progress::new(audience(context), &context.screen);
         progress.event(&Event::Started {
@@ -108,13 +119,18 @@ impl<'a> Session<'a> {
             out: dataset.name.clone(),
         })?;
         let tasks = TaskTracker::new();
-        let (stop, listener) =
-            signals::listen(&tasks, context.screen.clone(), settings.run.drain_deadline.0);
+        let (stop, listener) = signals::listen(
+            &tasks,
+            context.screen.clone(),
+            settings.run.drain_deadline.0,
+        );
         let all_done = CancellationToken::new();
         let mut service = tasks.spawn(self.service.run(all_done.clone()));
         // Its own tokens: the end of the job stops the worker, too, and is no interruption.
-        let shutdown =
-            Shutdown { drain: stop.drain.child_token(), now: stop.now.child_token() };
+        let shutdown = Shutdown {
+            drain: stop.drain.child_token(),
+            now: stop.now.child_token(),
+        };
         let worker = Worker::new(
             parts::worker_config(settings, self.scratch.clone()),
             Arc::new(handle.clone()),
@@ -137,8 +153,9 @@ impl<'a> Session<'a> {
             ended = &mut service => Ended::Failed(service_ended(ended)),
         };
         let ended = match ended {
-            // The last commits may have ended the job.
-            Ended::Drained => watch.look(&mut progress).await.map(Ended::Job),
+            Ended::Drained => after_drain(&watch, &mut progress, &stop)
+                .await
+                .map(Ended::Job),
             other => Ok(other),
         };
         stop_worker(&shutdown, worker).await;
@@ -148,12 +165,9 @@ impl<'a> Session<'a> {
         }
         listener.abort();
         state.close().await;
-        let speed = progress.finish();
-        let ran = end::Ran {
-            seconds: clock.monotonic().saturating_sub(self.started),
-            pages: speed.done(),
-            pages_per_second: speed.overall(),
-        };
+        let read = progress.finish();
+        let seconds = clock.monotonic().saturating_sub(self.started);
+        let ran = end::Ran { seconds, read };
         match ended? {
             Ended::Job(snapshot) => end::tell(context, &dataset, &progress, snapshot, ran).await,
             Ended::Failed(failure) => Err(failure),
@@ -170,12 +184,24 @@ fn audience(context: &Context) -> Audience {
     let at_terminal = std::io::stderr().is_terminal();
     // Bar and events on one screen would tear each other.
     let torn = context.json && std::io::stdout().is_terminal();
-    Audience { bar: at_terminal && !context.quiet && !torn, json: context.json }
+    Audience {
+        bar: at_terminal && !context.quiet && !torn,
+        json: context.json,
+    }
 }
 
-fn seal_settings(context: &Context, dataset: &Dataset, scratch: PathBuf) -> SealSettings {
+pub(crate) fn seal_settings(
+    context: &Context,
+    dataset: &Dataset,
+    scratch: PathBuf,
+) -> SealSettings {
     let card = &context.settings().dataset;
-    let name = dataset.name.trim_end_matches('/').rsplit('/').next().map(str::to_owned);
+    let name = dataset
+        .name
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .map(str::to_owned);
     SealSettings {
         title: set(&card.title).or(name),
         license: set(&card.license),
@@ -200,6 +226,19 @@ fn cannot_write(failure: Failure, out: &str) -> Failure {
         .hint("unfinished work lies beside OUT: choose an OUT whose folder this user may write to")
 }
 
+/// If the last commits completed the job, its version is still written: that takes seconds, and
+/// the next run would do nothing else.
+async fn after_drain(watch: &Watch, progress: &mut Progress, stop: &Stop) -> Outcome<Snapshot> {
+    let snapshot = watch.look(progress).await?;
+    if !snapshot.is_complete() {
+        return Ok(snapshot);
+    }
+    tokio::select! {
+        ended = watch.until_end(progress) => ended,
+        () = stop.now.cancelled() => Ok(snapshot),
+    }
+}
+
 async fn stop_worker(shutdown: &Shutdown, worker: JoinHandle<quire_worker::Result<()>>) {
     shutdown.drain.cancel();
     if worker.is_finished() {
@@ -212,16 +251,11 @@ async fn stop_worker(shutdown: &Shutdown, worker: JoinHandle<quire_worker::Resul
     }
 }
 
-fn worker_ended(
-    left: Result<quire_worker::Result<()>, JoinError>,
-    stop: &Stop,
-) -> Ended {
+fn worker_ended(left: Result<quire_worker::Result<()>, JoinError>, stop: &Stop) -> Ended {
     match left {
         Ok(Ok(())) if stop.drain.is_cancelled() => Ended::Drained,
         Ok(Ok(())) => Ended::Failed(Failure::failed("the worker left before the job was done")),
-        Ok(Err(error)) => {
-            Ended::Failed(Failure::of(error).context("the worker cannot go on"))
-        }
+        Ok(Err(error)) => Ended::Failed(Failure::of(error).context("the worker cannot go on")),
         Err(panic) => Ended::Failed(lost_task("worker", &panic)),
     }
 }

@@ -23,11 +23,13 @@ pub(crate) struct Watch {
 impl Watch {
     /// Where the job stands.
     pub(crate) async fn job(&self) -> Result<Job, CallError> {
-        let request = GetJobRequest { job_id: self.job_id.clone() };
+        let request = GetJobRequest {
+            job_id: self.job_id.clone(),
+        };
         let response = self.calls.get_job(request).await?;
-        response.job.ok_or_else(|| {
-            CallError::new(quire_proto::Reason::Internal, "the answer holds no job")
-        })
+        response
+            .job
+            .ok_or_else(|| CallError::new(quire_proto::Reason::Internal, "the answer holds no job"))
     }
 
     /// Looks once and shows it.
