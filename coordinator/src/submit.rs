@@ -109,6 +109,11 @@ fn is_open(job: &JobRecord) -> bool {
 
 async fn resume(shared: &Shared, job: &JobRecord) -> Result<Submitted> {
     let next = match job.state {
+        // Given up a moment ago, and not ended yet.
+        JobState::Canceling => {
+            let (job_id, state) = (job.job_id.clone(), job.state);
+            return Err(Error::JobNotRunning { job_id, state });
+        }
         JobState::Paused => Some(JobState::Running),
         JobState::Failed => Some(JobState::Planning),
         _ => None,

@@ -1,6 +1,8 @@
 //! A process that dies at any moment, and the same command again: in the end the rows are those
 //! of a run that nobody disturbed, each once.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod support;
 
 use std::sync::Arc;

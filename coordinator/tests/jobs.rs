@@ -1,9 +1,11 @@
 //! Jobs from submission to a sealed version, resumed, refused, extended, canceled, retried.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod support;
 
 use quire_coordinator::Error;
-use quire_core::{JobId, PlannedWork, Stage};
+use quire_core::{JobId, PlannedWork};
 use quire_dataset::{Closing, CommitLog, DocumentStatus, verify};
 use quire_proto::{JobCalls, Reason, v1};
 use support::worker::{TestWorker, Workers};
@@ -256,13 +258,10 @@ async fn lost_database_is_made_anew_from_plan_and_manifests() {
 async fn retry_reads_the_lines_it_is_given() {
     let bench = Bench::with_corpus();
     bench.run(&bench.spec()).await;
-    let broken = bench
-        .rows()
-        .await
-        .errors
-        .into_iter()
-        .find(|row| row.stage == Stage::Open);
-    let broken = broken.unwrap();
+    let mut errors = bench.rows().await.errors.into_iter();
+    let broken = errors
+        .find(|row| row.source_uri.ends_with("/broken.pdf"))
+        .unwrap();
     // Mended meanwhile: the caller found out and plans it as two pages.
     let area_lines = {
         let running = bench.start().await;
@@ -357,4 +356,36 @@ async fn wrong_setting_pauses_the_job_and_the_same_command_goes_on() {
     assert_eq!(running.ended(&job_id).await.state(), v1::JobState::Done);
     workers.stop().await;
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_do_not_count_are_removed_when_the_job_is_done() {
+    let bench = Bench::with_corpus();
+    let running = bench.start().await;
+    let job_id = running
+        .handle
+        .submit(&bench.out(), &bench.spec())
+        .await
+        .unwrap()
+        .job_id;
+    let calls = std::sync::Arc::new(running.handle.clone());
+    let worker = TestWorker::register(calls, bench.output(), "a").await;
+    let lease = worker.one().await;
+    worker.write(&lease).await;
+    worker.release(&lease).await;
+    let workers = Workers::start(&running.handle, bench.output(), 1);
+    running.ended(&job_id).await;
+    workers.stop().await;
+    running.stop().await;
+    let area = bench.output().job_area(&job_id).unwrap();
+    let log = CommitLog::read(&area).await.unwrap();
+    let kept: Vec<String> = area
+        .list_parts()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|p| p.key)
+        .collect();
+    assert_eq!(kept.len(), log.parts().len());
+    assert!(!kept.contains(&lease.part_key));
 }

@@ -1,6 +1,8 @@
 //! Leases that end without a part: dead workers, late commits, halving down to the poison page,
 //! quarantine; and commits that are refused.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod support;
 
 use std::sync::Arc;
@@ -386,5 +388,25 @@ async fn lease_without_progress_ends_though_its_worker_reports() {
     assert_eq!(cluster.shards().await[0].deaths, 1);
     let again = worker.one().await;
     assert_eq!(again.isolate_documents, ["d"]);
+    cluster.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lease_that_its_worker_never_learned_of_is_given_to_another() {
+    let cluster = Cluster::start(Bench::with_corpus(), |config| {
+        config.progress_timeout = Duration::from_secs(100_000);
+    })
+    .await;
+    let worker = cluster.worker("a").await;
+    let (known, lost) = (worker.one().await, worker.one().await);
+    worker.beat(&known, &[]).await.unwrap();
+    assert_eq!(cluster.shards().await[1].state(), v1::ShardState::Leased);
+    for _ in 0..3 {
+        cluster.clock.advance(Duration::from_secs(40));
+        worker.beat(&known, &[]).await.unwrap();
+    }
+    let shard = &cluster.shards().await[1];
+    assert_eq!((shard.state(), shard.deaths), (v1::ShardState::Pending, 0));
+    assert_eq!(worker.one().await.shard_idx, lost.shard_idx);
     cluster.running.stop().await;
 }

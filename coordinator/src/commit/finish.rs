@@ -1,7 +1,9 @@
 //! The end of a job: all rows accounted for, a closing manifest, a sealed version; or a cancel.
 
+use std::collections::HashSet;
+
 use quire_core::{Fault, Faulty, JobId};
-use quire_dataset::{Closing, SealRequest, seal};
+use quire_dataset::{Closing, CommitLog, JobArea, SealRequest, seal};
 
 use super::publish::publish;
 use crate::error::{Error, Result, chain};
@@ -84,6 +86,7 @@ async fn finish(shared: &Shared, job: &JobRecord) -> Result<()> {
             source: Box::new(source),
         })?;
     let version = sealed.version.version;
+    sweep(&area).await;
     shared.store.finish_job(&job.job_id, Some(version)).await?;
     tracing::info!(job_id = %job.job_id, version, "the dataset has a new version");
     Ok(())
@@ -119,24 +122,55 @@ pub(crate) async fn watch_quarantine(shared: &Shared, job: &JobRecord) -> Result
     Ok(())
 }
 
-/// Stops a job for good after an error that no retry cures; anything else is left for a retry.
-/// Whether the error was dealt with.
+/// Stops a job after an error that trying again does not cure. Whether it was stopped; anything
+/// else is left for another try.
 pub(crate) async fn stop_on(shared: &Shared, job: &JobRecord, error: &Error) -> Result<bool> {
     let fault = error.fault();
-    if matches!(fault, Fault::Unavailable | Fault::Fenced) {
-        return Ok(false);
-    }
+    let current = shared.job(&job.job_id).await?.state;
+    let next = match (fault, current) {
+        (Fault::Unavailable | Fault::Fenced, _) => return Ok(false),
+        // Nothing is done yet, so nothing is lost: the next command is a new job.
+        (Fault::Config, JobState::Planning) => JobState::Failed,
+        (Fault::Config, JobState::Running) => JobState::Paused,
+        (Fault::Config, _) => return Ok(false),
+        (Fault::Input | Fault::Corrupt | Fault::Bug, _) => JobState::Failed,
+    };
     let reason = chain(error);
     tracing::error!(job_id = %job.job_id, ?fault, reason, "the job stops");
     let why = Why {
         reason,
         fault: Some(fault),
     };
-    let current = shared.job(&job.job_id).await?.state;
     shared
         .store
-        .move_job(&job.job_id, current, JobState::Failed, Some(&why))
+        .move_job(&job.job_id, current, next, Some(&why))
         .await?;
     shared.store.fence_job(&job.job_id).await?;
     Ok(true)
+}
+
+/// Removes parts that no manifest lists: of workers that died, or whose commit was fenced. The
+/// job takes no more commits, so none of them can count any more. What cannot be removed only
+/// takes room.
+async fn sweep(area: &JobArea) {
+    let swept = async {
+        let log = CommitLog::read(area).await?;
+        let listed: HashSet<&str> = log.parts().values().map(|part| part.key.as_str()).collect();
+        let mut n_orphans = 0;
+        for part in area.list_parts().await? {
+            if !listed.contains(part.key.as_str()) {
+                area.delete_part(&part.key).await?;
+                n_orphans += 1;
+            }
+        }
+        Ok::<u64, quire_dataset::Error>(n_orphans)
+    };
+    match swept.await {
+        Ok(0) => {}
+        Ok(n_orphans) => tracing::info!(job_id = %area.job_id(), n_orphans, "orphans removed"),
+        Err(error) => {
+            let reason = chain(&error);
+            tracing::warn!(job_id = %area.job_id(), reason, "orphans were not removed");
+        }
+    }
 }

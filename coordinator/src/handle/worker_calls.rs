@@ -193,6 +193,12 @@ impl CoordinatorHandle {
         };
         let standings = self.shared.store.heartbeat(&beat).await?;
         let standings = standings.ok_or_else(|| unknown(&session_id))?;
+        let named: Vec<LeaseId> = beat
+            .progress
+            .iter()
+            .map(|progress| progress.lease_id.clone())
+            .collect();
+        reap::release_unnamed(&self.shared, &session_id, &named).await?;
         let directives = beat
             .progress
             .iter()

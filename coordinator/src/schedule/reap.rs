@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::job::LeaseEnd;
 use crate::plan::read;
 use crate::shared::Shared;
-use crate::store::{EndLease, LeaseRecord, ShardRecord, Verdict};
+use crate::store::{EndLease, LeaseRecord, LeaseStage, ShardRecord, Verdict};
 
 /// How often a verdict is made anew when the state changed under it.
 const TRIES: usize = 8;
@@ -73,11 +73,32 @@ pub(crate) async fn reap(shared: &Shared) -> Result<usize> {
     let timeout = i64::try_from(shared.config.progress_timeout.as_millis()).unwrap_or(i64::MAX);
     let before = shared.store.now_ms().await?.saturating_sub(timeout);
     for lease in shared.store.stalled_leases(before).await? {
-        let cause = Cause::expired("no further page for too long", true, &lease);
+        // One that was never begun got lost on the way, which no page is to blame for.
+        let is_begun = lease.stage != LeaseStage::Queued || !lease.in_flight.is_empty();
+        let cause = Cause::expired("no further page for too long", is_begun, &lease);
         end_lease(shared, &lease.lease_id, &cause).await?;
         n_ended += 1;
     }
     Ok(n_ended)
+}
+
+/// Gives back leases that their own worker does not name: it never learned of them, because the
+/// answer that granted them was lost.
+pub(crate) async fn release_unnamed(
+    shared: &Shared,
+    session_id: &SessionId,
+    named: &[LeaseId],
+) -> Result<()> {
+    let ttl = i64::try_from(shared.config.session_ttl.as_millis()).unwrap_or(i64::MAX);
+    let before = shared.store.now_ms().await?.saturating_sub(ttl);
+    for lease in shared.store.leases_of_session(session_id).await? {
+        // An answer may still be on its way.
+        if lease.granted_at_ms <= before && !named.contains(&lease.lease_id) {
+            let cause = Cause::released("its worker does not know of it");
+            end_lease(shared, &lease.lease_id, &cause).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives back what a session holds: some leases, or all and the session with them.
