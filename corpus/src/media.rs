@@ -44,7 +44,8 @@ fn by_signature(head: &[u8]) -> Option<&'static str> {
             .is_some_and(|tail| tail.starts_with(signature))
     };
     let signatures: &[(&[u8], &str)] = &[
-        (b"%PDF-", "application/pdf"),
+        // Damaged headers lack the dash; readers bear it.
+        (b"%PDF", "application/pdf"),
         (b"\x89PNG\r\n\x1a\n", "image/png"),
         (b"\xff\xd8\xff", "image/jpeg"),
         (b"II*\0", "image/tiff"),
@@ -208,7 +209,8 @@ fn by_text(head: &[u8]) -> Option<&'static str> {
     if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
         return Some("text/plain");
     }
-    if has_pdf_header(head, PDF_HEADER_WITHIN) && !starts_as_markup(head) {
+    let is_pdf = has_pdf_header(head, PDF_HEADER_WITHIN) || starts_with_pdf_object(head);
+    if is_pdf && !starts_as_markup(head) {
         return Some("application/pdf");
     }
     if !is_text(head) {
@@ -263,6 +265,23 @@ fn json_type(text: &str) -> &'static str {
         Err(e) if e.is_eof() => "application/json",
         Err(_) => "text/plain",
     }
+}
+
+/// A PDF that lost its header starts with an object, `5 0 obj <<`; readers find the rest.
+fn starts_with_pdf_object(head: &[u8]) -> bool {
+    let mut words = head
+        .split(|byte| byte.is_ascii_whitespace())
+        .filter(|word| !word.is_empty());
+    let mut number = || {
+        words
+            .next()
+            .is_some_and(|word| word.len() < 11 && word.iter().all(u8::is_ascii_digit))
+    };
+    let has_numbers = number() && number();
+    has_numbers
+        && words
+            .next()
+            .is_some_and(|word| word == b"obj" || word.starts_with(b"obj<<"))
 }
 
 fn starts_as_markup(head: &[u8]) -> bool {
@@ -321,6 +340,9 @@ mod tests {
         check(b"junk\nmore junk\n%PDF-1.4\n", "application/pdf");
         check(b"\x1b%-12345X@PJL\r\n%PDF-1.4\n", "application/pdf");
         check(b"%!PS-Adobe-3.0 PDF-1.4\n", "application/pdf");
+        check(b"%PDF\n1 0 obj", "application/pdf");
+        check(b"  \n5 0 obj <</Type/XRef", "application/pdf");
+        check(b"5 0 objections", "text/plain");
         check(b"%!PS-Adobe-3.0\n", "application/postscript");
         check(b"<!DOCTYPE html><p>about %PDF-1.4 files", "text/html");
         check(b"<?xml version=\"1.0\"?><svg>", "image/svg+xml");

@@ -130,7 +130,7 @@ async fn pipes_and_unreadable_folders_are_rows_and_never_opened() {
     let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
     put(folder.path(), "closed/x.png", &png(20));
     let closed = folder.path().join("closed");
-    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
     // Root may read everything; then the folder is simply listed.
     let is_root = std::fs::read_dir(&closed).is_ok();
     let listed = names_listed(folder.path(), &[&text(folder.path())]).await;
