@@ -23,12 +23,11 @@ pub fn decode(steps: &[Step], charset: &[&str]) -> ReadText {
     let mut previous = BLANK;
     for step in steps {
         let class = step.class;
-        if class != BLANK && class != previous {
-            if let Some(character) = charset.get(class - 1) {
-                read.text.push_str(character);
-                read.n_chars += 1;
-                sum += step.probability;
-            }
+        let starts = class != BLANK && class != previous;
+        if let Some(character) = charset.get(class.wrapping_sub(1)).filter(|_| starts) {
+            read.text.push_str(character);
+            read.n_chars += 1;
+            sum += step.probability;
         }
         previous = class;
     }

@@ -218,3 +218,20 @@ impl Head {
             .grow(&self.grow_b)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::tests::{assert_close, images};
+
+    #[test]
+    fn both_walks_give_the_same_map() {
+        let detector = TextDetector::load(&Device::flex()).unwrap();
+        for dims in [[1, 3, 32, 32], [2, 3, 96, 160]] {
+            let images = images(dims);
+            let host = HostMap::take(&images).unwrap();
+            let host = detector.walk(&host).into_rows();
+            assert_close(host, detector.walk(&images).into_rows(), 5e-3);
+        }
+    }
+}

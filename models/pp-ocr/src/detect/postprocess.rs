@@ -6,7 +6,7 @@
 use quire_core::PageImage;
 
 use super::bend::Bent;
-use super::preprocess::InputSize;
+use super::preprocess::{InputSize, Look};
 use crate::geometry::{Point, Rectangle, smallest_rectangle};
 use crate::line::TextLine;
 
@@ -57,8 +57,34 @@ impl TextBox {
     }
 }
 
+/// Between these a pixel is nearly text, over the second it surely is.
+const NEARLY: f32 = 0.1;
+const SURELY: f32 = 0.6;
+
+/// All that the map says.
+pub fn look_at(map: &ProbabilityMap<'_>) -> Look {
+    let (mut nearly, mut surely) = (0.0f32, 0.0f32);
+    for &value in map.values {
+        if value > SURELY {
+            surely += 1.0;
+        } else if value > NEARLY {
+            nearly += 1.0;
+        }
+    }
+    Look {
+        lines: lines_of(map),
+        doubt: nearly / surely.max(1.0),
+        doubt_share: nearly / map.values.len().max(1) as f32,
+    }
+}
+
 /// Boxes of all lines, from the top of the map down, in pixels of the map.
+///
+/// A map that holds fewer values than its size says has no lines.
 pub fn lines_of(map: &ProbabilityMap<'_>) -> Vec<TextBox> {
+    if map.values.len() < map.width * map.height {
+        return Vec::new();
+    }
     let mut boxes: Vec<TextBox> = blobs(map)
         .iter_mut()
         .filter_map(|outline| line_of(map, outline))
