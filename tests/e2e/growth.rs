@@ -62,7 +62,7 @@ fn names_that_are_hard_to_write_come_through() {
         "文档.pdf",
         "a#b?c.pdf",
         "new\nline.pdf",
-        "..dots.pdf",
+        "a..b.pdf",
     ] {
         scratch.document(name, &pdf(1, name));
     }

@@ -1,6 +1,5 @@
 //! Memory does not grow with the number of pages.
 
-use std::process::Child;
 use std::time::Duration;
 
 use quire_tests::documents::pdf;
@@ -21,9 +20,9 @@ fn peak(n_pages: usize) -> u64 {
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null());
     let mut child = command.spawn().unwrap();
-    let mut highest = 0;
+    let (pid, mut highest) = (child.id(), 0);
     wait_until(&mut child, || {
-        highest = highest.max(resident_peak(&child));
+        highest = highest.max(resident_peak(pid));
         false
     });
     assert!(child.wait().unwrap().success());
@@ -31,8 +30,8 @@ fn peak(n_pages: usize) -> u64 {
     highest
 }
 
-fn resident_peak(child: &Child) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+fn resident_peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
     let status = status.unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
