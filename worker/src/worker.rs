@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use quire_core::{Fault, Faulty, JobId, LeaseId, SessionId};
 use quire_corpus::Stores;
 use quire_dataset::{JobArea, Output};
-use quire_proto::WorkerCalls;
 use quire_proto::v1::{CommitRequest, Lease, LeaseStage, RowCounts, ShardTimings};
+use quire_proto::{CallError, WorkerCalls};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -116,43 +118,45 @@ impl Worker {
     ) -> Result<()> {
         let mut shards: JoinSet<Result<()>> = JoinSet::new();
         let mut failures = 0;
+        // A request for work is never dropped half-way: what it was granted would be held by
+        // nobody until the lease expires.
+        let mut asking: Option<BoxFuture<'_, std::result::Result<Acquired, CallError>>> = None;
+        let mut rest_until = Instant::now();
         loop {
             let stopping = shutdown.drain.is_cancelled() || lost.is_cancelled();
             if stopping && shards.is_empty() {
                 return Ok(());
             }
-            let free = if stopping {
-                0
-            } else {
-                self.config.slots.saturating_sub(shards.len())
-            };
+            let free = self.config.slots.saturating_sub(shards.len());
+            let rest = rest_until.saturating_duration_since(Instant::now());
+            let may_ask = !stopping && free > 0 && asking.is_none();
+            if may_ask && rest.is_zero() {
+                let wait = self.config.acquire_wait;
+                asking = Some(lease::acquire(&*self.calls, session, free, wait).boxed());
+            }
             tokio::select! {
                 biased;
                 () = shutdown.now.cancelled() => return Ok(()),
                 Some(joined) = shards.join_next() => {
-                    let ended = joined.map_err(|error| Error::Bug(format!("a shard's task ended: {error}")))?;
+                    let ended = joined
+                        .map_err(|error| Error::Bug(format!("a shard's task ended: {error}")))?;
                     failures = self.judge(ended, failures)?;
                 }
                 () = shutdown.drain.cancelled(), if !stopping => {}
                 () = lost.cancelled(), if !stopping => {}
-                acquired = lease::acquire(&*self.calls, session, free, self.config.acquire_wait), if free > 0 => {
+                () = tokio::time::sleep(rest), if may_ask && !rest.is_zero() => {}
+                acquired = answer(&mut asking), if asking.is_some() => {
+                    asking = None;
                     match acquired {
+                        // Given back with the session, as soon as the shards in hand are done.
+                        Ok(Acquired::Leases(_)) if stopping => {}
                         Ok(Acquired::Leases(leases)) => {
                             for lease in leases {
                                 self.start(&mut shards, session, held, lease);
                             }
                         }
                         Ok(Acquired::Nothing(wait)) => {
-                            let wait = wait.max(Duration::from_millis(50));
-                            tokio::select! {
-                                () = tokio::time::sleep(wait) => {}
-                                () = shutdown.drain.cancelled() => {}
-                                () = shutdown.now.cancelled() => {}
-                                Some(joined) = shards.join_next() => {
-                                    let ended = joined.map_err(|error| Error::Bug(format!("a shard's task ended: {error}")))?;
-                                    failures = self.judge(ended, failures)?;
-                                }
-                            }
+                            rest_until = Instant::now() + wait.max(Duration::from_millis(50));
                         }
                         Err(error) if error.fault == Fault::Fenced => lost.cancel(),
                         Err(error) => return Err(Error::Call(error)),
@@ -203,6 +207,14 @@ impl std::fmt::Debug for Worker {
         f.debug_struct("Worker")
             .field("config", &self.config)
             .finish_non_exhaustive()
+    }
+}
+
+/// The answer to a request that is under way; waits for ever if there is none.
+async fn answer<T>(asking: &mut Option<BoxFuture<'_, T>>) -> T {
+    match asking {
+        Some(request) => request.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -53,21 +53,29 @@ fn children_of_a_killed_parent_are_gone_even_in_the_middle_of_a_page() {
     assert!(gone, "{children:?} live on");
 }
 
+#[tokio::test]
+async fn children_do_not_hear_the_interrupt_of_the_terminal() {
+    if std::env::var_os(ROLE).is_some() {
+        return;
+    }
+    let _pool = RenderPool::start(settings()).await.unwrap();
+    let group = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let (_, after_name) = stat.rsplit_once(") ").unwrap();
+        after_name.split(' ').nth(2).unwrap().to_owned()
+    };
+    let children = children_of(std::process::id());
+    assert!(
+        children
+            .iter()
+            .any(|&child| group(child) == child.to_string())
+    );
+}
+
 /// Starts a page that takes for ever and says so.
 #[tokio::main(flavor = "current_thread")]
 async fn play_parent() {
-    let settings = RenderSettings {
-        program: env!("CARGO_BIN_EXE_quire-render-child").into(),
-        args: Vec::new(),
-        memory_limit_bytes: 1 << 30,
-        page_timeout: Duration::from_secs(600),
-        open_timeout: Duration::from_secs(60),
-        passwords: Vec::new(),
-        font_folder: None,
-        require_sandbox: false,
-        children: 1,
-    };
-    let pool = RenderPool::start(settings).await.unwrap();
+    let pool = RenderPool::start(settings()).await.unwrap();
     let bytes = Pdf::new().page_of_nested_forms(30).build();
     let mut document = pool.open(bytes.into(), "application/pdf").await.unwrap();
     let spec = RenderSpec {
@@ -84,6 +92,20 @@ async fn play_parent() {
     tokio::select! {
         _ = page => panic!("the page has an end"),
         () = say => {}
+    }
+}
+
+fn settings() -> RenderSettings {
+    RenderSettings {
+        program: env!("CARGO_BIN_EXE_quire-render-child").into(),
+        args: Vec::new(),
+        memory_limit_bytes: 1 << 30,
+        page_timeout: Duration::from_secs(600),
+        open_timeout: Duration::from_secs(60),
+        passwords: Vec::new(),
+        font_folder: None,
+        require_sandbox: false,
+        children: 1,
     }
 }
 

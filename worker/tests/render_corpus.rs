@@ -70,6 +70,7 @@ async fn odd_documents_end_as_they_should() {
     let expected = [
         ("alpha-text.png", None),
         ("bad-crc.png", Some(TroubleCode::Damaged)),
+        ("bomb-content-stream.pdf", Some(TroubleCode::Bomb)),
         ("bomb-image.pdf", Some(TroubleCode::Bomb)),
         ("bomb-pixels.png", Some(TroubleCode::Bomb)),
         ("cmyk.jpg", None),

@@ -62,6 +62,9 @@ fn serve(waiting: &Receiver<Started>, runtime: &Handle, command: impl Fn() -> Co
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            // Ctrl-C in a terminal goes to the whole group: the parent then finishes what is in
+            // hand, and needs its children for that.
+            .process_group(0)
             .spawn();
         // Whoever asked may have gone; the child is then dropped, which kills it.
         drop(started.send(child));

@@ -22,6 +22,10 @@ use crate::pipeline::text_layer::extract::{Extracted, PageText};
 /// Pages after which what was kept of fonts and glyphs is thrown away: hayro never does.
 const PAGES_A_CACHE: u32 = 48;
 
+/// Unpacked drawing operators of one page. The largest real ones, maps and plots, have tens of
+/// megabytes.
+const MAX_CONTENT_BYTES: usize = 256 << 20;
+
 /// Titles and producers longer than this are cut.
 const MAX_METADATA_CHARS: usize = 512;
 
@@ -131,6 +135,13 @@ impl PdfDocument {
         let warnings = Warnings::default();
         let settings = self.interpreter_settings(&warnings);
 
+        if page
+            .page_stream()
+            .is_some_and(|content| content.len() > MAX_CONTENT_BYTES)
+        {
+            let message = format!("drawing the page takes more than {MAX_CONTENT_BYTES} bytes");
+            return Err(failed(TroubleCode::Bomb, message));
+        }
         // A first walk draws nothing: it reads the text, and finds pictures too large to decode.
         let extracted = state.text.extract(page, settings.clone());
         check_pictures(&extracted, memory_limit_bytes)?;

@@ -264,7 +264,8 @@ fn bits(reader: &TagReader<'_>, frame: &Directory) -> Result<u32, Trouble> {
     let first = bits.first().copied().unwrap_or(1);
     let is_uniform = bits.iter().all(|&n| n == first);
     if !is_uniform || !matches!(first, 1 | 2 | 4 | 8 | 16) {
-        return Err(unsupported(format!("samples of {bits:?} bits")));
+        let shown = &bits[..bits.len().min(5)];
+        return Err(unsupported(format!("samples of {shown:?} bits")));
     }
     match reader.number(frame, tag::SAMPLE_FORMAT).unwrap_or(1) {
         1 | 4 => Ok(first as u32),

@@ -49,7 +49,17 @@ impl TiffDocument {
         }
         let n_pages = u32::try_from(frames.len()).unwrap_or(u32::MAX);
         if n_pages == 0 {
-            return Err(damaged("no frame of this TIFF can be found"));
+            // Most writers put the directory behind the picture.
+            let is_cut = reader
+                .first_directory()
+                .is_none_or(|at| at >= bytes.len() as u64);
+            let code = if is_cut {
+                TroubleCode::Truncated
+            } else {
+                TroubleCode::Damaged
+            };
+            let message = "no frame of this TIFF can be found";
+            return Err(Trouble::new(Stage::Open, code, message));
         }
         let document = Self {
             bytes,
