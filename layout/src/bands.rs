@@ -30,12 +30,15 @@ pub(crate) fn cut(
     rows: &[Row],
     column_of: &dyn Fn(usize) -> Option<usize>,
 ) -> Option<Vec<Band>> {
-    let mut bands: Vec<Band> = match ruled(page, rows) {
-        Some(groups) => groups
-            .into_iter()
-            .map(|items| whole(page, items, column_of))
-            .collect(),
-        None => search(page, &slabs(page, rows), column_of),
+    let (mut bands, min_rows): (Vec<Band>, usize) = match ruled(page, rows, column_of) {
+        Some(groups) => (
+            groups
+                .into_iter()
+                .map(|items| whole(page, items, column_of))
+                .collect(),
+            2,
+        ),
+        None => (search(page, &slabs(page, rows), column_of), MIN_ROWS),
     };
     bands.retain(|band| !band.items.is_empty());
     let total: usize = bands.iter().map(|band| band.items.len()).sum();
@@ -45,11 +48,15 @@ pub(crate) fn cut(
         .map(|band| band.items.len())
         .sum();
     let n_fitting = bands.iter().filter(|band| band.fits).count();
-    (n_fitting >= MIN_ROWS && fitting * 10 >= total * 8).then_some(bands)
+    (n_fitting >= min_rows && fitting * 10 >= total * 8).then_some(bands)
 }
 
 /// The items between ruling lines, where the page image shows a table ruled row by row.
-fn ruled(page: &Page<'_>, rows: &[Row]) -> Option<Vec<Vec<usize>>> {
+fn ruled(
+    page: &Page<'_>,
+    rows: &[Row],
+    column_of: &dyn Fn(usize) -> Option<usize>,
+) -> Option<Vec<Vec<usize>>> {
     let image = page.image?;
     let items: Vec<usize> = rows
         .iter()
@@ -57,7 +64,7 @@ fn ruled(page: &Page<'_>, rows: &[Row]) -> Option<Vec<Vec<usize>>> {
         .collect();
     let bounds = page.bounds(items.iter().copied());
     let lines = rules::horizontal(image, page.frame, &bounds);
-    if lines.len() < MIN_ROWS - 1 {
+    if lines.is_empty() {
         return None;
     }
     let mut groups: Vec<Vec<usize>> = vec![Vec::new(); lines.len() + 1];
@@ -71,13 +78,28 @@ fn ruled(page: &Page<'_>, rows: &[Row]) -> Option<Vec<Vec<usize>>> {
         .flat_map(|group| at_wide_gaps(page, group))
         .collect();
     groups.retain(|group| !group.is_empty());
-    // A rule under the head and one at the end say nothing of the rows between.
-    let largest = groups.iter().map(Vec::len).max().unwrap_or(0);
-    let mean = rows.len() as f32 / groups.len().max(1) as f32;
-    let is_row_by_row = groups.len() >= MIN_ROWS
-        && mean < 4.0
-        && largest * 3 <= rows.len().max(groups.len() * 2) * 2;
-    is_row_by_row.then_some(groups)
+    is_row_by_row(&groups, column_of).then_some(groups)
+}
+
+/// Whether rules part single rows. A rule under the head and one at the end, or between
+/// sections of rows, say nothing of the rows themselves.
+fn is_row_by_row(groups: &[Vec<usize>], column_of: &dyn Fn(usize) -> Option<usize>) -> bool {
+    let (mut n_short, mut n_long, mut n_sections) = (0, 0, 0);
+    for group in groups {
+        let mut columns: Vec<(usize, usize)> = Vec::new();
+        for column in group.iter().filter_map(|&item| column_of(item)) {
+            match columns.iter_mut().find(|(other, _)| *other == column) {
+                Some((_, n)) => *n += 1,
+                None => columns.push((column, 1)),
+            }
+        }
+        let most = columns.iter().map(|&(_, n)| n).max().unwrap_or(0);
+        n_short += usize::from(most <= 3);
+        n_long += usize::from(most > 1);
+        let is_section = columns.len() >= 3 && columns.iter().all(|&(_, n)| n == most);
+        n_sections += usize::from(most > 1 && is_section);
+    }
+    groups.len() >= 2 && n_short * 2 >= groups.len() && (n_long == 0 || n_sections * 5 < n_long * 3)
 }
 
 /// Cuts a group where more than a line's height is free: a heading between two tables.

@@ -2,6 +2,7 @@
 
 use crate::draft::Page;
 use crate::geometry::median;
+use crate::lists::{Kind, marker};
 use crate::rows::Row;
 
 /// Characters that code is full of and text is not.
@@ -78,7 +79,17 @@ fn likeness(text: &str) -> f32 {
     if within.iter().any(|sign| trimmed.contains(sign)) {
         score += 0.3;
     }
-    score.min(1.0)
+    // Sentences with symbols in them are text all the same.
+    let words = trimmed
+        .split(' ')
+        .filter(|word| word.len() >= 3 && word.chars().all(char::is_alphabetic));
+    let is_comment = ["//", "#", "--", "%", "*", "/*", "$"]
+        .iter()
+        .any(|mark| trimmed.starts_with(mark));
+    if words.count() >= 6 && !is_comment {
+        score -= 0.5;
+    }
+    score.clamp(0.0, 1.0)
 }
 
 fn ends_statement(trimmed: &str) -> bool {
@@ -88,7 +99,8 @@ fn ends_statement(trimmed: &str) -> bool {
 /// Whether a line starts or ends as only code does.
 fn is_statement(text: &str) -> bool {
     let trimmed = text.trim();
-    ends_statement(trimmed) || STARTS.iter().any(|start| trimmed.starts_with(start))
+    let is_item = marker(trimmed).is_some_and(|mark| !matches!(mark.kind, Kind::Dash));
+    !is_item && ends_statement(trimmed) || STARTS.iter().any(|start| trimmed.starts_with(start))
 }
 
 /// Rows from `at` on whose lines are numbered in sequence: 1, 2, 3 before the text.
@@ -134,7 +146,8 @@ pub(crate) fn find(page: &Page<'_>, rows: &[Row]) -> Vec<std::ops::Range<usize>>
             .count();
         let reads_so = n >= 3 && statements * 2 >= n && strong * 4 >= n * 3;
         let is_even = has_even_pitch(page, &rows[at..end]);
-        if n >= 2 && strong * 2 >= n && strong >= 2 && (is_even || reads_so) {
+        let is_code = is_even && statements * 3 >= n || reads_so;
+        if n >= 2 && strong * 2 >= n && strong >= 2 && is_code {
             found.push(at..end);
             at = end;
         } else {

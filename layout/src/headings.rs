@@ -26,7 +26,7 @@ pub(crate) fn level(page: &Page<'_>, drafts: &mut [Draft]) {
         .collect();
     heights.sort_by(|a, b| b.total_cmp(a));
     for height in heights {
-        if sizes.last().is_none_or(|&last| height < last / 1.18) {
+        if sizes.last().is_none_or(|&last| height < last / 1.3) {
             sizes.push(height);
         }
     }
@@ -45,7 +45,7 @@ pub(crate) fn level(page: &Page<'_>, drafts: &mut [Draft]) {
             }
             None => {
                 let height = drafts[at].text_height();
-                sizes.iter().filter(|&&size| height < size / 1.18).count() as u32 + 1
+                sizes.iter().filter(|&&size| height < size / 1.3).count() as u32 + 1
             }
         };
         drafts[at].level = Some((rank + 1).min(MAX_LEVEL));

@@ -8,6 +8,7 @@ use quire_core::Rect;
 
 use crate::bands::{self, Band};
 use crate::draft::Page;
+use crate::furniture::is_page_number;
 use crate::join::{join, row_text};
 use crate::lists::marker;
 use crate::rows::{Row, rows};
@@ -331,7 +332,11 @@ pub(crate) fn find(page: &Page<'_>, rows: &[Row]) -> Vec<Range<usize>> {
                 at = range.end;
                 found.push(range);
             }
-            None => at += 1,
+            None => {
+                let end = run_from(page, rows, at, true);
+                let skips = end > at && is_contents(page, &rows[at..end]);
+                at = if skips { end } else { at + 1 };
+            }
         }
     }
     found
@@ -393,13 +398,43 @@ fn is_list(page: &Page<'_>, rows: &[Row]) -> bool {
     })
 }
 
-/// Whether the rows lead to page numbers by dots.
+/// Whether the rows are a table of contents: dots that lead to page numbers, or a last cell
+/// that counts pages upwards.
 fn is_contents(page: &Page<'_>, rows: &[Row]) -> bool {
-    rows.iter()
+    if rows
+        .iter()
         .filter(|row| has_leaders(&row.text(page)))
         .count()
         * 4
         > rows.len()
+    {
+        return true;
+    }
+    let numbered = rows.iter().filter(|row| is_contents_row(page, row)).count();
+    let numbers: Vec<u32> = rows
+        .iter()
+        .filter_map(|row| {
+            page.items[*row.items.last()?]
+                .text
+                .trim_matches(['.', ' '])
+                .parse()
+                .ok()
+        })
+        .collect();
+    let rising = numbers.windows(2).filter(|pair| pair[0] <= pair[1]).count();
+    rows.len() >= 5
+        && numbered * 10 >= rows.len() * 8
+        && rows.iter().all(|row| row.items.len() <= 3)
+        && numbers.len() >= 4
+        && rising * 10 >= (numbers.len() - 1) * 8
+}
+
+/// Whether a row ends in a page number of its own.
+pub(crate) fn is_contents_row(page: &Page<'_>, row: &Row) -> bool {
+    row.items.len() >= 2
+        && row.items.last().is_some_and(|&item| {
+            is_page_number(page.items[item].text.trim_matches(['.', ' ', '·']))
+        })
 }
 
 /// End of the stretch of rows from `at` on that leave a common gap free. A straight stretch has
