@@ -193,3 +193,21 @@ impl Block {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::tests::{assert_close, images};
+
+    #[test]
+    fn both_walks_give_the_same_logits() {
+        let classifier = AngleClassifier::load(&Device::flex()).unwrap();
+        let lines = images([3, 3, 48, 192]);
+        let host = HostMap::take(&lines).unwrap();
+        assert_close(
+            classifier.walk(&host).into_rows(),
+            classifier.walk(&lines).into_rows(),
+            1e-3,
+        );
+    }
+}

@@ -296,3 +296,21 @@ impl Head {
         map.convolve(&self.predict)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::tests::{assert_close, images};
+
+    #[test]
+    fn both_walks_give_the_same_predictions() {
+        let detector = LayoutDetector::load(&Device::flex()).unwrap();
+        // Sizes that halve to odd ones, as those of a page do.
+        let image = images([1, 3, 160, 96]);
+        let host = HostMap::take(&image).unwrap();
+        let host = detector.predict(&host);
+        for (host, tensor) in host.into_iter().zip(detector.predict(&image)) {
+            assert_close(host, tensor, 5e-2);
+        }
+    }
+}

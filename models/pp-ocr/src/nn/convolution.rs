@@ -19,6 +19,9 @@ pub(crate) struct ConvolutionConfig {
     /// Zeros before and after, of height and of width.
     pub(crate) padding: [(usize, usize); 2],
     pub(crate) has_bias: bool,
+    /// Whether its product may be computed in fixed point; for 1x1 kernels that are the bulk of
+    /// the work.
+    pub(crate) may_be_rounded: bool,
     pub(crate) activation: Activation,
 }
 
@@ -33,6 +36,7 @@ impl ConvolutionConfig {
             stride: [1, 1],
             padding: [padding; 2],
             has_bias: true,
+            may_be_rounded: false,
             activation: Activation::Identity,
         }
     }
@@ -43,6 +47,14 @@ impl ConvolutionConfig {
 
     pub(crate) fn activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
+    }
+
+    /// Allows fixed point; the kernel must be 1x1.
+    pub(crate) fn rounded(self) -> Self {
+        Self {
+            may_be_rounded: true,
+            ..self
+        }
     }
 
     pub(crate) fn without_bias(self) -> Self {
@@ -89,7 +101,13 @@ impl ConvolutionConfig {
             let (tap, channel) = (input / self.channels_in, input % self.channels_in);
             kernel[(output * self.channels_in + channel) * taps + tap]
         };
-        PackedMatrix::new(taps * self.channels_in, self.channels_out, weight, bias)
+        PackedMatrix::new(
+            taps * self.channels_in,
+            self.channels_out,
+            weight,
+            bias,
+            self.may_be_rounded,
+        )
     }
 }
 
@@ -210,7 +228,7 @@ impl TransposedConfig {
             kernel[(input * self.channels_out + channel) * 4 + tap]
         };
         let bias = |output: usize| bias[output % self.channels_out];
-        PackedMatrix::new(self.channels_in, 4 * self.channels_out, weight, bias)
+        PackedMatrix::new(self.channels_in, 4 * self.channels_out, weight, bias, false)
     }
 }
 

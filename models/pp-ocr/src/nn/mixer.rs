@@ -34,9 +34,11 @@ impl MixerConfig {
                 false => None,
             },
             expand: ConvolutionConfig::new(self.channels_in, wide, 1)
+                .rounded()
                 .activation(Activation::Gelu)
                 .load(weights, &format!("{name}.expand"))?,
             project: ConvolutionConfig::new(wide, self.channels_out, 1)
+                .rounded()
                 .load(weights, &format!("{name}.project"))?,
             is_residual: self.channels_in == self.channels_out,
         })

@@ -26,3 +26,32 @@ pub(crate) use mixer::{Mixer, MixerConfig};
 pub(crate) use separable::{Separable, SeparableConfig};
 pub(crate) use squeeze::{Squeeze, SqueezeConfig};
 pub(crate) use transformer::{LayerNorm, Transformer, TransformerConfig};
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use burn::tensor::{Device, Tensor, TensorData};
+
+    /// Images with structure at several scales, from -1 to 1.
+    pub(crate) fn images(dims: [usize; 4]) -> Tensor<4> {
+        let [_, _, height, width] = dims;
+        let values: Vec<f32> = (0..dims.iter().product())
+            .map(|index| {
+                let (plane, y, x) = (
+                    index / (height * width),
+                    index / width % height,
+                    index % width,
+                );
+                let wave = ((x + 2 * plane) as f32 / 5.0).sin() * (y as f32 / 7.0).cos();
+                wave / 2.0 + (index * 7919 % 2003) as f32 / 2003.0 - 0.5
+            })
+            .collect();
+        Tensor::from_data(TensorData::new(values, dims), &Device::flex())
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_close(left: Tensor<2>, right: Tensor<2>, tolerance: f32) {
+        assert_eq!(left.dims(), right.dims());
+        let error: f32 = (left - right).abs().max().into_scalar();
+        assert!(error <= tolerance, "greatest difference {error}");
+    }
+}

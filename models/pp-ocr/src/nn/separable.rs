@@ -39,6 +39,7 @@ impl SeparableConfig {
                 false => None,
             },
             pointwise: ConvolutionConfig::new(self.channels_in, self.channels_out, 1)
+                .rounded()
                 .activation(Activation::HardSwish)
                 .load(weights, &format!("{name}.pointwise"))?,
         })

@@ -61,7 +61,9 @@ impl TextRecognizerConfig {
         let recognizer = TextRecognizer {
             backbone: self.backbone.load(&mut weights)?,
             neck: Neck::load(&mut weights, self)?,
-            head: ConvolutionConfig::new(self.channels, n_classes, 1).load(&mut weights, "head")?,
+            head: ConvolutionConfig::new(self.channels, n_classes, 1)
+                .rounded()
+                .load(&mut weights, "head")?,
             charset,
         };
         weights.finish()?;
@@ -232,5 +234,45 @@ impl Neck {
             sequence = block.walk(sequence);
         }
         sequence.normalize(&self.norm).add(&skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::tests::{assert_close, images};
+
+    #[test]
+    fn both_walks_see_the_same_features() {
+        let recognizer = TextRecognizer::load(&Device::flex()).unwrap();
+        for dims in [[1, 3, 48, 8], [3, 3, 48, 200], [1, 3, 48, 1000]] {
+            let lines = images(dims);
+            let host = HostMap::take(&lines).unwrap();
+            let host = recognizer.features(&host).into_rows();
+            // Features go from about -5 to 5, and fixed point rounds along thirty layers.
+            assert_close(host, recognizer.features(&lines).into_rows(), 6e-2);
+        }
+    }
+
+    #[test]
+    fn both_walks_read_the_same_classes() {
+        let recognizer = TextRecognizer::load(&Device::flex()).unwrap();
+        let lines = images([2, 3, 48, 160]);
+        let host = HostMap::take(&lines).unwrap();
+        let host = recognizer.features(&host).likeliest(&recognizer.head);
+        let tensor = recognizer.features(&lines).likeliest(&recognizer.head);
+        assert_eq!(host.len(), tensor.len());
+        for (host, tensor) in host.iter().zip(&tensor) {
+            assert!((host.1 - tensor.1).abs() < 1e-2, "{host:?} {tensor:?}");
+            assert!(host.0 == tensor.0 || host.1 < 0.5, "{host:?} {tensor:?}");
+        }
+    }
+
+    #[test]
+    fn threads_share_one_set_of_weights() {
+        let recognizer = TextRecognizer::load(&Device::flex()).unwrap();
+        let copy = recognizer.clone();
+        let (one, other) = (recognizer.head.packed.unwrap(), copy.head.packed.unwrap());
+        assert!(std::sync::Arc::ptr_eq(&one, &other));
     }
 }

@@ -48,8 +48,7 @@ impl Drop for Buffer {
         if values.capacity() == 0 {
             return;
         }
-        // A thread that is ending has nothing to keep buffers for.
-        let _ = KEPT.try_with(|kept| {
+        let keep = |kept: &RefCell<Vec<Aligned>>| {
             let mut kept = kept.borrow_mut();
             kept.push(values);
             if kept.len() > MAX_KEPT {
@@ -58,7 +57,9 @@ impl Drop for Buffer {
                     kept.swap_remove(least);
                 }
             }
-        });
+        };
+        // A thread that is ending keeps nothing.
+        KEPT.try_with(keep).unwrap_or_default();
     }
 }
 

@@ -12,6 +12,8 @@ mod attention;
 mod buffer;
 mod classes;
 mod depthwise;
+#[cfg(target_arch = "x86_64")]
+mod fixed;
 mod pointwise;
 mod product;
 mod simd;

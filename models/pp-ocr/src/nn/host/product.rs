@@ -3,6 +3,8 @@
 use aligned_vec::{AVec, ConstAlign};
 use pulp::{Simd, WithSimd};
 
+#[cfg(target_arch = "x86_64")]
+use super::fixed::{self, FixedMatrix};
 use super::simd;
 
 /// Columns that are packed side by side: two vectors of the widest kind.
@@ -17,18 +19,36 @@ pub(crate) struct PackedMatrix {
     panels: AVec<f32, ConstAlign<64>>,
     /// One value for each packed output.
     bias: AVec<f32, ConstAlign<64>>,
+    /// Takes the place of `panels` where it can and may.
+    #[cfg(target_arch = "x86_64")]
+    fixed: Option<FixedMatrix>,
 }
 
 impl PackedMatrix {
-    /// Packs a matrix given by `(input, output)`.
+    /// Packs a matrix given by `(input, output)`. Rows and weights of a matrix that
+    /// `may_be_rounded` are multiplied in fixed point if this processor is faster at that.
     pub(crate) fn new(
         n_inputs: usize,
         n_outputs: usize,
         weight: impl Fn(usize, usize) -> f32,
         bias: impl Fn(usize) -> f32,
+        may_be_rounded: bool,
     ) -> Self {
-        let n_panels = n_outputs.div_ceil(PANEL);
-        let packed = n_panels * PANEL;
+        #[cfg(target_arch = "x86_64")]
+        let fixed = match may_be_rounded {
+            true => FixedMatrix::new(n_inputs, n_outputs, &weight),
+            false => None,
+        };
+        #[cfg(target_arch = "x86_64")]
+        let is_fixed = fixed.is_some();
+        #[cfg(not(target_arch = "x86_64"))]
+        let is_fixed = {
+            // Only the fixed-point product of x86-64 is written.
+            let _ = may_be_rounded;
+            false
+        };
+        let packed = n_outputs.div_ceil(PANEL) * PANEL;
+        let n_panels = if is_fixed { 0 } else { packed / PANEL };
         let known = |output: usize| output < n_outputs;
         let panels = (0..n_panels * n_inputs * PANEL).map(|index| {
             let output = index / (n_inputs * PANEL) * PANEL + index % PANEL;
@@ -45,6 +65,8 @@ impl PackedMatrix {
             n_outputs,
             panels: AVec::from_iter(64, panels),
             bias: AVec::from_iter(64, bias),
+            #[cfg(target_arch = "x86_64")]
+            fixed,
         }
     }
 
@@ -84,6 +106,11 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// A row that lies in one piece.
+    pub(super) fn row(&self, index: usize, len: usize) -> &'a [f32] {
+        &self.values[index * self.stride..][..len]
+    }
+
     pub(super) fn from(self, first: usize) -> Self {
         Self {
             values: &self.values[first * self.stride..],
@@ -116,10 +143,14 @@ pub(super) fn multiply_columns(
     adds: bool,
 ) {
     assert!(
-        columns.start % PANEL == 0 && columns.end <= matrix.n_outputs,
+        columns.start.is_multiple_of(PANEL) && columns.end <= matrix.n_outputs,
         "columns of the matrix"
     );
     assert!(out.len() >= n_rows * columns.len(), "room for the product");
+    #[cfg(target_arch = "x86_64")]
+    if let Some(fixed) = &matrix.fixed {
+        return fixed::multiply(rows, n_rows, fixed, &matrix.bias, columns, out, adds);
+    }
     simd::run(Multiply {
         rows,
         n_rows,
@@ -281,6 +312,58 @@ impl<S: Simd> Block<'_, S> {
                         *out = if self.adds { *out + sum } else { *sum };
                     }
                 }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values from -1 to 1 that differ from place to place.
+    fn value(index: usize) -> f32 {
+        (index * 7919 % 2003) as f32 / 1001.0 - 1.0
+    }
+
+    fn check(n_rows: usize, n_inputs: usize, n_outputs: usize, may_be_rounded: bool) {
+        let weight = |input: usize, output: usize| value(3 * input + 17 * output);
+        let matrix = PackedMatrix::new(n_inputs, n_outputs, weight, value, may_be_rounded);
+        // Rows with something between them, in which nothing may be read.
+        let stride = n_inputs + 3;
+        let mut rows: Vec<f32> = (0..n_rows * stride).map(value).collect();
+        for row in rows.chunks_exact_mut(stride) {
+            row[n_inputs..].fill(f32::NAN);
+        }
+        let mut out: Vec<f32> = (0..n_rows * n_outputs).map(value).collect();
+        multiply(Rows::whole(&rows, stride), n_rows, &matrix, &mut out, true);
+        for (index, found) in out.into_iter().enumerate() {
+            let (row, output) = (index / n_outputs, index % n_outputs);
+            let products =
+                (0..n_inputs).map(|input| rows[row * stride + input] * weight(input, output));
+            let exact = value(index) + value(output) + products.sum::<f32>();
+            let tolerance = if may_be_rounded { 1e-2 } else { 1e-3 };
+            assert!(
+                (found - exact).abs() < tolerance,
+                "{found} for {exact} at {row}, {output}"
+            );
+        }
+    }
+
+    #[test]
+    fn product_is_right_for_sizes_that_fit_no_vector() {
+        for n_rows in [1, 2, 5, 12, 13, 31] {
+            for (n_inputs, n_outputs) in [(1, 1), (9, 12), (24, 24), (120, 49), (97, 96)] {
+                check(n_rows, n_inputs, n_outputs, false);
+            }
+        }
+    }
+
+    #[test]
+    fn rounded_product_is_close_for_sizes_that_fit_no_vector() {
+        for n_rows in [1, 3, 12, 13, 31] {
+            for (n_inputs, n_outputs) in [(2, 1), (96, 10), (98, 24), (120, 49), (192, 96)] {
+                check(n_rows, n_inputs, n_outputs, true);
             }
         }
     }
