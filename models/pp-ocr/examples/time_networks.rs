@@ -8,6 +8,8 @@
 //! the CPU where the system tells (Linux), so a busy machine does little harm; the least of
 //! several runs is shown. Other threads still share caches and memory: compare runs of one minute.
 
+#![allow(clippy::print_stdout, reason = "an example prints what it found")]
+
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};

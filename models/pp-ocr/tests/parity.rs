@@ -4,6 +4,12 @@
 //! below every threshold of the engine. Boxes of the layout detector are logits, and their
 //! difference is seen through the expectation that they stand for, in units of a stride.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may fail by panic and tell what it measured"
+)]
+
 use std::path::{Path, PathBuf};
 
 use burn::tensor::activation::softmax;
