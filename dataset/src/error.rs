@@ -114,13 +114,11 @@ impl Error {
 
     /// Whether the object that was asked for is not there.
     pub fn is_not_found(&self) -> bool {
-        matches!(
-            self,
-            Self::Store {
-                source: object_store::Error::NotFound { .. },
-                ..
-            }
-        )
+        match self {
+            Self::Store { source, .. } => matches!(source, object_store::Error::NotFound { .. }),
+            Self::File { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        }
     }
 
     /// What the caller should do.

@@ -22,6 +22,7 @@ pub mod row;
 pub mod schema;
 pub mod seal;
 pub mod split;
+mod strand;
 pub mod verify;
 pub mod version;
 mod writer;

@@ -1,6 +1,7 @@
 //! Parquet files in a store, read one row group at a time: memory is bounded by the largest row
-//! group, which [`crate::writer`] keeps small.
+//! group, which [`crate::writer`] keeps small, and on local disk by a few pages of it.
 
+use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,8 +26,9 @@ use crate::schema::{Table, TableRow};
 
 /// Footers nearly always fit into this much of a file's end.
 const FOOTER_GUESS_BYTES: u64 = 64 << 10;
-/// Rows decoded at a time.
+/// Rows decoded at a time, and how much they may take: images make rows large.
 const BATCH_ROWS: usize = 256;
+const BATCH_BYTES: usize = 8 << 20;
 
 /// An open Parquet file.
 #[derive(Debug, Clone)]
@@ -116,7 +118,7 @@ impl ParquetObject {
         self.metadata().row_group(idx)
     }
 
-    /// Fetches a row group, or only the columns named, for decoding.
+    /// A row group, or only the columns named, for decoding.
     pub(crate) async fn row_group(
         &self,
         idx: usize,
@@ -127,23 +129,43 @@ impl ParquetObject {
             Some(names) => ProjectionMask::columns(schema, names.iter().copied()),
             None => ProjectionMask::all(),
         };
-        let group = self.row_group_metadata(idx);
-        let ranges: Vec<Range<u64>> = (0..group.num_columns())
-            .filter(|&leaf| mask.leaf_included(leaf))
-            .map(|leaf| group.column(leaf).byte_range())
-            .map(|(start, length)| start..start.saturating_add(length))
-            .collect();
-        let fetched = self.fetch(ranges).await?;
-        let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(fetched, self.metadata.clone())
-                .with_row_groups(vec![idx])
-                .with_projection(mask)
-                .with_batch_size(BATCH_ROWS);
-        let reader = builder.build().map_err(Error::parquet("read", &self.key))?;
+        let reader = match (&self.content, self.place.file(&self.key)) {
+            // A file of this machine is read as rows are asked for.
+            (None, Some(path)) => {
+                let file = File::open(&path).map_err(Error::file("open", &path))?;
+                self.reader(file, idx, mask)
+            }
+            _ => self.reader(self.fetch_group(idx, &mask).await?, idx, mask),
+        };
+        let reader = reader.map_err(Error::parquet("read", &self.key))?;
         Ok(GroupReader {
             key: self.key.clone(),
             reader,
         })
+    }
+
+    fn reader<F: ChunkReader + 'static>(
+        &self,
+        file: F,
+        idx: usize,
+        mask: ProjectionMask,
+    ) -> Result<ParquetRecordBatchReader, ParquetError> {
+        let batch_rows = batch_rows(self.row_group_metadata(idx), &mask);
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+            .with_row_groups(vec![idx])
+            .with_batch_size(batch_rows)
+            .with_projection(mask)
+            .build()
+    }
+
+    async fn fetch_group(&self, idx: usize, mask: &ProjectionMask) -> Result<FetchedRanges> {
+        let group = self.row_group_metadata(idx);
+        let ranges = (0..group.num_columns())
+            .filter(|&leaf| mask.leaf_included(leaf))
+            .map(|leaf| group.column(leaf).byte_range())
+            .map(|(start, length)| start..start.saturating_add(length))
+            .collect();
+        self.fetch(ranges).await
     }
 
     /// Fetches byte ranges of the file.
@@ -166,6 +188,15 @@ impl ParquetObject {
             chunks,
         })
     }
+}
+
+fn batch_rows(group: &RowGroupMetaData, mask: &ProjectionMask) -> usize {
+    let bytes: i64 = (0..group.num_columns())
+        .filter(|&leaf| mask.leaf_included(leaf))
+        .map(|leaf| group.column(leaf).uncompressed_size())
+        .sum();
+    let row_bytes = usize::try_from(bytes / group.num_rows().max(1)).unwrap_or(0);
+    (BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS)
 }
 
 fn footer_decoder(size: u64) -> Result<ParquetMetaDataPushDecoder, ParquetError> {

@@ -1,6 +1,7 @@
 //! A store and a prefix in it, addressed by the keys of [`crate::paths`]; on local disk also the
 //! folder, because a folder can be renamed into place there.
 
+use std::io::Read;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::create::{self, Created};
 use crate::error::{Error, Result};
+use crate::strand::blocking;
 
 /// Up to this size an object is one request; above, the upload has parts.
 const ONE_REQUEST_BYTES: u64 = 64 << 20;
@@ -32,6 +34,24 @@ pub struct Listed {
 /// SHA-256 of bytes, in hex.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+/// Size and SHA-256 of a file, read in small pieces.
+pub(crate) fn hash_file(file: &FilePath) -> Result<(u64, String)> {
+    let mut reader = std::fs::File::open(file).map_err(Error::file("open", file))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut bytes = 0;
+    loop {
+        let n_read = reader
+            .read(&mut buffer)
+            .map_err(Error::file("read", file))?;
+        if n_read == 0 {
+            return Ok((bytes, hex::encode(hash.finalize())));
+        }
+        hash.update(&buffer[..n_read]);
+        bytes += n_read as u64;
+    }
 }
 
 /// A store, a prefix in it, and on local disk the folder that this is.
@@ -150,6 +170,9 @@ impl Place {
 
     /// Size and SHA-256 of the object, read as a stream.
     pub(crate) async fn hash(&self, key: &str) -> Result<(u64, String)> {
+        if let Some(file) = self.file(key) {
+            return blocking(move || hash_file(&file)).await;
+        }
         let path = self.path(key);
         let got = self
             .store

@@ -32,6 +32,9 @@ pub(crate) fn writer_properties(table: Table) -> WriterProperties {
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_compression(Compression::ZSTD(level))
         .set_data_page_size_limit(1 << 20)
+        // Values of nested columns are held unencoded until their page ends: with more rows a
+        // page, memory is several times that of the row group.
+        .set_data_page_row_count_limit(500)
         .set_statistics_enabled(EnabledStatistics::Page)
         // Row groups are ended by `RowWriter`, which knows the size of rows.
         .set_max_row_group_row_count(None)

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::object::{GroupReader, ParquetObject, decoded};
 use crate::row::{PageRow, Split};
 use crate::schema::{Table, TableRow};
-use crate::seal::blocking;
+use crate::strand::blocking;
 use crate::version::VersionFile;
 
 /// One version of a dataset.

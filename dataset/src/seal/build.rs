@@ -125,7 +125,7 @@ impl Builder {
     }
 
     /// Ends the last files.
-    pub(crate) fn finish(mut self) -> Result<Vec<BuiltFile>> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         self.end_document()?;
         for (_, sum) in std::mem::take(&mut self.held) {
             self.write_document(sum)?;
@@ -133,8 +133,7 @@ impl Builder {
         self.train.check_finished()?;
         self.validation.check_finished()?;
         self.documents.check_finished()?;
-        self.errors.check_finished()?;
-        Ok(self.done)
+        self.errors.check_finished()
     }
 
     fn new_row(&mut self, row: PartRow) -> Result<()> {

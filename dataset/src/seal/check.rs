@@ -2,14 +2,13 @@
 //! footer, rows, and no data page without values.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::place::hash_file;
 use crate::version::FileEntry;
 
 /// Checks a file on this machine against what its writer says of it.
@@ -64,22 +63,4 @@ fn look(file: File) -> Result<Looked, ParquetError> {
         }
     }
     Ok(looked)
-}
-
-/// Size and SHA-256 of a file, read in small pieces.
-pub(crate) fn hash_file(file: &Path) -> Result<(u64, String)> {
-    let mut reader = File::open(file).map_err(Error::file("open", file))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
-    let mut bytes = 0;
-    loop {
-        let n_read = reader
-            .read(&mut buffer)
-            .map_err(Error::file("read", file))?;
-        if n_read == 0 {
-            return Ok((bytes, hex::encode(hash.finalize())));
-        }
-        hash.update(&buffer[..n_read]);
-        bytes += n_read as u64;
-    }
 }

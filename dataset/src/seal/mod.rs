@@ -364,13 +364,3 @@ fn parsed<T: DeserializeOwned>(key: &str, json: &[u8]) -> Result<T> {
     serde_json::from_slice(json)
         .map_err(|error| Error::corrupt(key, format!("cannot be understood: {error}")))
 }
-
-/// Runs work that computes or waits for a disk, off the threads that serve the store.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::Bug(format!("work on rows ended early: {error}"))),
-    }
-}

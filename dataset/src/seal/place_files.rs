@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::area::{Output, sync_folder};
 use crate::error::{Error, Result};
 use crate::paths;
+use crate::place::hash_file;
 use crate::seal::build::BuiltFile;
-use crate::seal::check::hash_file;
 use crate::version::FileEntry;
 
 /// Writes a finished file to an object store, and looks at what the store has then.

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use crate::area::{JobArea, Output};
 use crate::error::{Error, Result};
 use crate::manifest::PartEntry;
-use crate::object::{GroupReader, ParquetObject};
+use crate::object::ParquetObject;
+use crate::place::sha256;
 use crate::schema::Table;
-use crate::seal::blocking;
 use crate::seal::build::{Builder, BuiltFile, PAGE_SUM, Source};
 use crate::seal::check::check_file;
 use crate::seal::folder::BuildFolder;
 use crate::seal::place_files;
 use crate::seal::request::SealPlan;
 use crate::seal::survey::Survey;
+use crate::strand::{Started, Strand, blocking};
 use crate::version::VersionFile;
 
 /// Writes all files of a version. Those of a dataset in an object store are in their place then.
@@ -29,11 +30,12 @@ pub(super) async fn write_files(
     let mut work = Work {
         output,
         is_renamed: build_folder.is_renamed,
-        builder: Some(Box::new(Builder::new(
+        builder: Strand::new(Builder::new(
             plan,
             Arc::clone(&looked),
             &build_folder.path(),
-        ))),
+        )),
+        pending: None,
         files: Vec::new(),
     };
     let parent_files = |table| {
@@ -67,38 +69,37 @@ pub(super) async fn write_files(
 
 /// Opens a part whose bytes are what its manifest says.
 async fn open_part(owner: &JobArea, part: &PartEntry) -> Result<ParquetObject> {
-    /// A part up to this size is fetched once and read from memory.
+    /// A part of an object store up to this size is fetched once and read from memory.
     const FETCHED_BYTES: u64 = 32 << 20;
-    let wrong = || Error::corrupt(&part.key, "is not the part that its manifest lists");
-    if part.bytes <= FETCHED_BYTES {
-        let content = owner.place.get(&part.key).await?;
-        let place = owner.place.clone();
-        let part = part.clone();
-        return blocking(move || {
-            let is_listed = crate::place::sha256(&content) == part.sha256;
-            match is_listed {
-                true => ParquetObject::fetched(&place, &part.key, content),
-                false => Err(Error::corrupt(
-                    &part.key,
-                    "is not the part that its manifest lists",
-                )),
-            }
-        })
-        .await;
+    let is_fetched = part.bytes <= FETCHED_BYTES && owner.folder().is_none();
+    let content = match is_fetched {
+        true => Some(owner.place.get(&part.key).await?),
+        false => None,
+    };
+    let sha256 = match content.clone() {
+        Some(content) => blocking(move || Ok(sha256(&content))).await?,
+        None => owner.place.hash(&part.key).await?.1,
+    };
+    if sha256 != part.sha256 {
+        return Err(Error::corrupt(
+            &part.key,
+            "is not the part that its manifest lists",
+        ));
     }
-    let (bytes, sha256) = owner.place.hash(&part.key).await?;
-    match bytes == part.bytes && sha256 == part.sha256 {
-        true => ParquetObject::open(&owner.place, &part.key).await,
-        false => Err(wrong()),
+    match content {
+        Some(content) => ParquetObject::fetched(&owner.place, &part.key, content),
+        None => ParquetObject::open(&owner.place, &part.key).await,
     }
 }
 
-/// A builder that is fed by the store and emptied into it.
+/// A builder that is fed by the store and emptied into it. While it works on one row group the
+/// next one is fetched.
 struct Work<'a> {
     output: &'a Output,
     is_renamed: bool,
-    /// Away only while it works on another thread.
-    builder: Option<Box<Builder>>,
+    builder: Strand<Builder>,
+    /// The row group that the builder works on.
+    pending: Option<Started<Result<Vec<BuiltFile>>>>,
     files: Vec<BuiltFile>,
 }
 
@@ -121,43 +122,34 @@ impl Work<'_> {
     ) -> Result<()> {
         for idx in 0..object.n_row_groups() {
             let group = object.row_group(idx, columns).await?;
-            self.take_group(source, group).await?;
+            self.place_pending().await?;
+            let step = move |builder: &mut Builder| {
+                builder.take(source, group)?;
+                checked(builder.take_done())
+            };
+            self.pending = Some(self.builder.start(step).await?);
         }
         Ok(())
     }
 
-    async fn take_group(&mut self, source: Source, group: GroupReader) -> Result<()> {
-        let mut builder = self.builder()?;
-        let (builder, done) = blocking(move || {
-            builder.take(source, group)?;
-            let done = builder.take_done();
-            Ok((builder, done))
-        })
-        .await?;
-        self.builder = Some(builder);
-        self.place(done).await
-    }
-
     async fn finish(mut self) -> Result<Vec<BuiltFile>> {
-        let builder = self.builder()?;
-        let done = blocking(move || builder.finish()).await?;
-        self.place(done).await?;
+        self.place_pending().await?;
+        let step = |builder: &mut Builder| {
+            builder.finish()?;
+            checked(builder.take_done())
+        };
+        self.pending = Some(self.builder.start(step).await?);
+        self.place_pending().await?;
+        self.builder.finish().await?;
         Ok(self.files)
     }
 
-    fn builder(&mut self) -> Result<Box<Builder>> {
-        self.builder
-            .take()
-            .ok_or_else(|| Error::Bug("a seal went on after an error".to_owned()))
-    }
-
-    async fn place(&mut self, done: Vec<BuiltFile>) -> Result<()> {
-        for built in done {
-            let built = blocking(move || {
-                check_file(&built.file, &built.entry)?;
-                Ok(built)
-            })
-            .await?;
+    /// Waits for the builder, and brings the files that it finished to their place.
+    async fn place_pending(&mut self) -> Result<()> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
+        for built in pending.answer().await?? {
             if !self.is_renamed {
                 place_files::upload(self.output, &built).await?;
                 let removed = tokio::fs::remove_file(&built.file).await;
@@ -167,4 +159,11 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+fn checked(built: Vec<BuiltFile>) -> Result<Vec<BuiltFile>> {
+    built
+        .iter()
+        .try_for_each(|built| check_file(&built.file, &built.entry))?;
+    Ok(built)
 }

@@ -6,16 +6,19 @@ mod beside;
 mod rows;
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quire_core::Fault;
 
 use crate::area::Output;
+use crate::digest::RowsDigest;
 use crate::error::{Error, Result};
 use crate::object::{GroupReader, ParquetObject, decoded};
 use crate::row::{DocumentRow, ErrorRow, PageRow};
 use crate::schema::{SCHEMA_VERSION, SCHEMA_VERSION_KEY, TABLE_KEY, Table, TableRow};
-use crate::seal::{Counted, FileSums, blocking};
+use crate::seal::{Counted, FileSums};
 use crate::split::SplitRule;
+use crate::strand::Strand;
 use crate::version::{FileEntry, Totals, VersionFile, merged_engines};
 use rows::{CheckedRow, Tallies};
 
@@ -72,6 +75,17 @@ impl VerifyReport {
         self.n_violations == 0
     }
 
+    /// Adds what another report found.
+    fn take(&mut self, other: Self) {
+        self.pages += other.pages;
+        self.documents += other.documents;
+        self.errors += other.errors;
+        self.n_violations += other.n_violations;
+        let room = MAX_KEPT.saturating_sub(self.violations.len());
+        self.violations
+            .extend(other.violations.into_iter().take(room));
+    }
+
     pub(crate) fn add(&mut self, file: &str, row: Option<String>, what: impl Into<String>) {
         self.n_violations += 1;
         if self.violations.len() < MAX_KEPT {
@@ -96,50 +110,50 @@ pub async fn verify(output: &Output) -> Result<VerifyReport> {
             output.describe()
         )));
     };
-    let mut checker = Checker {
-        report: VerifyReport {
-            version: version.version,
-            ..VerifyReport::default()
-        },
-        tallies: Tallies::default(),
-        split: version.split.clone(),
-        scratch: Vec::new(),
+    let mut report = VerifyReport {
+        version: version.version,
+        ..VerifyReport::default()
     };
-    let mut sums = Vec::new();
+    let checker = Strand::new(Checker::new(version.split.clone()));
     for file in &version.files {
-        let (back, summed) = check_file(output, checker, &version, file).await?;
-        checker = back;
-        sums.extend(summed);
+        check_file(output, &checker, &version, file, &mut report).await?;
     }
+    let mut checker = checker.finish().await?;
     checker.tallies.check_documents(&mut checker.report);
-    let mut report = checker.report;
-    check_totals(&mut report, &version, &sums);
+    report.content_digest = checker.digest.to_hex();
+    report.take(checker.report);
+    check_totals(&mut report, &version);
     beside::check(output, &version, &mut report).await?;
     Ok(report)
 }
 
-/// What is carried from file to file.
+/// What is carried from file to file, on a thread of its own.
 struct Checker {
     report: VerifyReport,
     tallies: Tallies,
     split: SplitRule,
+    /// Of the file that is being read.
+    sums: FileSums,
+    rows: u64,
+    /// Of all files that were read whole.
+    digest: RowsDigest,
     scratch: Vec<u8>,
 }
 
 async fn check_file(
     output: &Output,
-    mut checker: Checker,
+    checker: &Strand<Checker>,
     version: &VersionFile,
     file: &FileEntry,
-) -> Result<(Checker, Option<FileSums>)> {
-    checker.report.files += 1;
-    let report = &mut checker.report;
+    report: &mut VerifyReport,
+) -> Result<()> {
+    report.files += 1;
     let path = &file.path;
     let (bytes, sha256) = match output.place.hash(path).await {
         Ok(found) => found,
         Err(error) if error.is_not_found() => {
             report.add(path, None, "is missing");
-            return Ok((checker, None));
+            return Ok(());
         }
         Err(error) => return Err(error),
     };
@@ -153,26 +167,24 @@ async fn check_file(
             None,
             format!("has SHA-256 {sha256}, not {}", file.sha256),
         );
-        return Ok((checker, None));
+        return Ok(());
     }
     let object = match ParquetObject::open(&output.place, path).await {
         Ok(object) => object,
         Err(error) if error.fault() == Fault::Corrupt => {
             report.add(path, None, format!("cannot be opened: {}", chain(&error)));
-            return Ok((checker, None));
+            return Ok(());
         }
         Err(error) => return Err(error),
     };
     check_footer(report, version, file, &object);
     match file.table {
-        Table::Pages => check_rows::<PageRow>(checker, file, &object).await,
-        Table::Documents => check_rows::<DocumentRow>(checker, file, &object).await,
-        Table::Errors => check_rows::<ErrorRow>(checker, file, &object).await,
+        Table::Pages => check_rows::<PageRow>(checker, file, &object, report).await,
+        Table::Documents => check_rows::<DocumentRow>(checker, file, &object, report).await,
+        Table::Errors => check_rows::<ErrorRow>(checker, file, &object, report).await,
         Table::Part => {
-            checker
-                .report
-                .add(path, None, "is a part, which no version may list");
-            Ok((checker, None))
+            report.add(path, None, "is a part, which no version may list");
+            Ok(())
         }
     }
 }
@@ -237,98 +249,128 @@ fn check_footer(
 }
 
 async fn check_rows<R: CheckedRow + Counted + TableRow>(
-    mut checker: Checker,
+    checker: &Strand<Checker>,
     file: &FileEntry,
     object: &ParquetObject,
-) -> Result<(Checker, Option<FileSums>)> {
-    let mut sums = FileSums::default();
-    let mut first_row = 0;
+    report: &mut VerifyReport,
+) -> Result<()> {
+    checker.run(Checker::begin_file).await?;
+    let mut is_whole = true;
     for idx in 0..object.n_row_groups() {
         let group = match object.row_group(idx, None).await {
             Ok(group) => group,
             Err(error) if error.fault() == Fault::Corrupt => {
                 let what = format!("row group {idx} cannot be read: {}", chain(&error));
-                checker.report.add(&file.path, None, what);
-                return Ok((checker, None));
+                report.add(&file.path, None, what);
+                return Ok(());
             }
             Err(error) => return Err(error),
         };
         let entry = file.clone();
-        let is_whole;
-        (checker, sums, is_whole) = blocking(move || {
-            let is_whole = take_group::<R>(&mut checker, &mut sums, &entry, group, first_row);
-            Ok((checker, sums, is_whole))
-        })
-        .await?;
-        if !is_whole {
-            return Ok((checker, None));
-        }
-        first_row += u64::try_from(object.row_group_metadata(idx).num_rows()).unwrap_or(0);
+        is_whole &= checker
+            .run(move |checker| checker.take_group::<R>(&entry, group))
+            .await?;
     }
-    if sums.digest.to_hex() != file.rows_digest {
-        let what = format!(
-            "has rows_digest {}, not {}",
-            sums.digest.to_hex(),
-            file.rows_digest
-        );
-        checker.report.add(&file.path, None, what);
+    // Sums of a file of which rows could not be read mean nothing.
+    if is_whole {
+        let entry = file.clone();
+        checker.run(move |checker| checker.end_file(&entry)).await?;
     }
-    if sums.totals != file.totals || merged_engines(&sums.engines) != merged_engines(&file.engines)
-    {
-        checker.report.add(
-            &file.path,
-            None,
-            "adds up to other totals than the version says",
-        );
-    }
-    Ok((checker, Some(sums)))
+    Ok(())
 }
 
-/// Checks the rows of a group; false if some of them cannot be read, so that sums mean nothing.
-fn take_group<R: CheckedRow + Counted + TableRow>(
-    checker: &mut Checker,
-    sums: &mut FileSums,
-    file: &FileEntry,
-    group: GroupReader,
-    first_row: u64,
-) -> bool {
-    let mut at = first_row;
-    let mut is_whole = true;
-    for batch in group {
-        let batch = match batch {
-            Ok(batch) => batch,
-            Err(error) => {
-                checker
-                    .report
-                    .add(&file.path, Some(format!("#{at}")), chain(&error));
-                return false;
-            }
-        };
-        for row in decoded::<R>(&batch) {
-            match row {
-                Ok(row) => {
-                    sums.add(&row, &mut checker.scratch);
-                    row.check(
-                        file,
-                        &checker.split,
-                        &mut checker.tallies,
-                        &mut checker.report,
-                    );
-                }
-                Err(problem) => {
-                    checker
-                        .report
-                        .add(&file.path, Some(format!("#{at}")), problem.to_string());
-                    is_whole = false;
-                }
-            }
-            at += 1;
+impl Checker {
+    fn new(split: SplitRule) -> Self {
+        Self {
+            report: VerifyReport::default(),
+            tallies: Tallies::default(),
+            split,
+            sums: FileSums::default(),
+            rows: 0,
+            digest: RowsDigest::default(),
+            scratch: Vec::new(),
         }
     }
-    is_whole
+
+    fn begin_file(&mut self) {
+        self.sums = FileSums::default();
+        self.rows = 0;
+    }
+
+    /// Checks the rows of a group; false if some of them cannot be read. Bytes that make the
+    /// decoder panic are a violation like any other.
+    fn take_group<R: CheckedRow + Counted + TableRow>(
+        &mut self,
+        file: &FileEntry,
+        group: GroupReader,
+    ) -> bool {
+        let take = AssertUnwindSafe(|| self.take_batches::<R>(file, group));
+        match catch_unwind(take) {
+            Ok(is_whole) => is_whole,
+            Err(_) => {
+                let row = Some(format!("#{}", self.rows));
+                self.report.add(&file.path, row, "cannot be decoded at all");
+                false
+            }
+        }
+    }
+
+    fn take_batches<R: CheckedRow + Counted + TableRow>(
+        &mut self,
+        file: &FileEntry,
+        group: GroupReader,
+    ) -> bool {
+        let mut is_whole = true;
+        for batch in group {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    let row = Some(format!("#{}", self.rows));
+                    self.report.add(&file.path, row, chain(&error));
+                    return false;
+                }
+            };
+            for row in decoded::<R>(&batch) {
+                match row {
+                    Ok(row) => {
+                        self.sums.add(&row, &mut self.scratch);
+                        row.check(file, &self.split, &mut self.tallies, &mut self.report);
+                    }
+                    Err(problem) => {
+                        let row = Some(format!("#{}", self.rows));
+                        self.report.add(&file.path, row, problem.to_string());
+                        is_whole = false;
+                    }
+                }
+                self.rows += 1;
+            }
+        }
+        is_whole
+    }
+
+    fn end_file(&mut self, file: &FileEntry) {
+        let FileSums {
+            totals,
+            engines,
+            digest,
+        } = &self.sums;
+        if digest.to_hex() != file.rows_digest {
+            let what = format!(
+                "has rows_digest {}, not {}",
+                digest.to_hex(),
+                file.rows_digest
+            );
+            self.report.add(&file.path, None, what);
+        }
+        if *totals != file.totals || merged_engines(engines) != merged_engines(&file.engines) {
+            let what = "adds up to other totals than the version says";
+            self.report.add(&file.path, None, what);
+        }
+        self.digest.add(digest);
+    }
 }
 
-fn check_totals(report: &mut VerifyReport, version: &VersionFile, sums: &[FileSums]) {
+fn check_totals(report: &mut VerifyReport, version: &VersionFile) {
     let key = crate::paths::version(version.version);
     let mut totals = Totals::default();
     version
@@ -348,9 +390,6 @@ fn check_totals(report: &mut VerifyReport, version: &VersionFile, sums: &[FileSu
             report.add(&key, None, format!("lists {} twice", file.path));
         }
     }
-    let mut digest = crate::digest::RowsDigest::default();
-    sums.iter().for_each(|sums| digest.add(&sums.digest));
-    report.content_digest = digest.to_hex();
 }
 
 /// An error with its sources, in one line.
