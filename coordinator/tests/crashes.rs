@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use object_store::ObjectStore;
@@ -15,7 +16,7 @@ use quire_core::SystemClock;
 use quire_dataset::{Output, Place, verify};
 use quire_proto::v1;
 use support::fuse::{Fuse, FusedObjects, FusedStore};
-use support::worker::Workers;
+use support::worker::{TestWorker, Workers};
 use support::{Bench, Running, digests};
 
 /// More operations than any of these runs makes.
@@ -25,6 +26,7 @@ const NEVER: i64 = 1 << 40;
 struct Disk {
     bench: Bench,
     objects: Arc<InMemory>,
+    n_wiped: usize,
 }
 
 impl Disk {
@@ -32,6 +34,7 @@ impl Disk {
         Self {
             bench: Bench::with_corpus(),
             objects: Arc::new(InMemory::new()),
+            n_wiped: 0,
         }
     }
 
@@ -70,7 +73,7 @@ impl Disk {
         });
         let output = self.output(objects);
         let clock = Arc::new(SystemClock::default());
-        let database = SqliteStore::open(&self.bench.state(), clock).await.unwrap();
+        let database = SqliteStore::open(&self.database(), clock).await.unwrap();
         let store = FusedStore {
             inner: Arc::new(database),
             fuse: Arc::clone(fuse),
@@ -104,15 +107,18 @@ impl Disk {
         })
     }
 
-    /// Forgets everything but the inputs.
+    /// Forgets everything but the inputs. The database gets a new name: connections of a process
+    /// that only plays dead may still be closing the old one.
     fn wipe(&mut self) {
         self.objects = Arc::new(InMemory::new());
-        for name in ["state.db", "state.db-wal", "state.db-shm"] {
-            let file = self.bench.folder.path().join(name);
-            if file.exists() {
-                std::fs::remove_file(file).unwrap();
-            }
-        }
+        self.n_wiped += 1;
+    }
+
+    fn database(&self) -> PathBuf {
+        self.bench
+            .folder
+            .path()
+            .join(format!("state-{}.db", self.n_wiped))
     }
 }
 
@@ -175,4 +181,87 @@ async fn two_coordinators_on_one_store_publish_every_part_once() {
     two.stop().await;
     assert!(verify(&bench.output()).await.unwrap().violations.is_empty());
     assert_eq!(bench.version().await.version, 1);
+}
+
+/// Halves a shard, publishes one half, then puts back a database that knows of neither.
+async fn forgets_a_halving(forget: impl Fn(&Bench)) {
+    let bench = Bench::with_corpus();
+    let mut config = bench.config();
+    config.deaths.to_halve = 1;
+    let start = async |bench: &Bench| {
+        let store = bench.sqlite(Arc::new(SystemClock::default())).await;
+        let running = bench
+            .start_with(config.clone(), Arc::clone(&store) as _)
+            .await;
+        (running, store)
+    };
+    let (running, store) = start(&bench).await;
+    let job_id = running
+        .handle
+        .submit(&bench.out(), &bench.spec())
+        .await
+        .unwrap()
+        .job_id;
+    running.in_state(&job_id, v1::JobState::Running).await;
+    running.stop().await;
+    store.close().await;
+    std::fs::copy(bench.state(), bench.folder.path().join("old.db")).unwrap();
+
+    let (running, store) = start(&bench).await;
+    let calls = Arc::new(running.handle.clone());
+    let worker = TestWorker::register(calls, bench.output(), "a").await;
+    let whole = worker.one().await;
+    running.kill();
+    store.close().await;
+    let (running, store) = start(&bench).await;
+    running
+        .until(&job_id, |job| job.shards.unwrap().halved == 1)
+        .await;
+    let calls = Arc::new(running.handle.clone());
+    let worker = TestWorker::register(calls, bench.output(), "a").await;
+    let half = worker.one().await;
+    assert!(half.shard_idx > whole.shard_idx && half.n_rows < whole.n_rows);
+    worker.finish(&half).await.unwrap();
+    running
+        .until(&job_id, |job| job.shards.unwrap().published == 1)
+        .await;
+    running.stop().await;
+    store.close().await;
+
+    forget(&bench);
+    let (running, store) = start(&bench).await;
+    let again = running
+        .handle
+        .submit(&bench.out(), &bench.spec())
+        .await
+        .unwrap();
+    assert_eq!((&again.job_id, again.is_resumed), (&job_id, true));
+    running
+        .until(&job_id, |job| job.shards.unwrap().published == 1)
+        .await;
+    let workers = Workers::start(&running.handle, bench.output(), 2);
+    let job = running.ended(&job_id).await;
+    assert_eq!(job.state(), v1::JobState::Done, "{}", job.state_reason);
+    assert_eq!(
+        workers.stop().await,
+        job.rows_planned - u64::from(half.n_rows)
+    );
+    running.stop().await;
+    store.close().await;
+    let report = verify(&bench.output()).await.unwrap();
+    assert!(report.violations.is_empty(), "{report:?}");
+    assert_eq!(bench.rows().await.pages.len(), 39);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn database_set_back_before_a_halving_learns_of_it_from_the_manifests() {
+    forgets_a_halving(|bench| {
+        std::fs::rename(bench.folder.path().join("old.db"), bench.state()).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn database_lost_after_a_halving_learns_of_it_from_the_manifests() {
+    forgets_a_halving(|bench| std::fs::remove_file(bench.state()).unwrap()).await;
 }
