@@ -1,5 +1,6 @@
 //! `quire doctor`: whether this machine, the settings and the store of OUT are fit for a run.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use quire_corpus::sibling;
@@ -206,12 +207,22 @@ async fn store_of(context: &Context, out: &str) -> Vec<Finding> {
     };
     let report = quire_coordinator::probe(location.store, &location.prefix).await;
     if let Some(folder) = location.folder {
-        // Fails where there is work in it, as it should.
-        drop(std::fs::remove_dir(folder));
+        remove_empty(&folder);
     }
     let checks = report.checks.into_iter().map(|check| match check.result {
         Ok(seen) => fine("store", format!("{}: {seen}", check.name)),
         Err(wrong) => bad("store", format!("{}: {wrong}", check.name)),
     });
     checks.collect()
+}
+
+/// Removes folders that hold nothing, the inner ones first; one with files stays, since removing
+/// it fails.
+fn remove_empty(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    drop(std::fs::remove_dir(folder));
 }

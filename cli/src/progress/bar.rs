@@ -27,12 +27,14 @@ impl Bar {
     /// Draws where the job stands.
     pub(crate) fn show(&self, snapshot: &Snapshot, speed: &Speed) {
         if snapshot.phase == Phase::Reading {
+            // The words first: the bar is drawn at each of these calls.
+            self.0.set_message(beside_the_bar(snapshot, speed));
             if self.0.length() != Some(snapshot.pages_planned) {
-                self.0.set_style(bar_style());
                 self.0.set_length(snapshot.pages_planned);
+                self.0.set_position(snapshot.pages_done);
+                self.0.set_style(bar_style());
             }
             self.0.set_position(snapshot.pages_done);
-            self.0.set_message(beside_the_bar(snapshot, speed));
         } else {
             self.0.set_style(spinner_style());
             self.0.unset_length();

@@ -139,7 +139,7 @@ impl Progress {
             documents: snapshot.documents_planned,
             documents_known: snapshot.documents_known,
             pages: snapshot.pages_planned,
-            pages_done_before: snapshot.pages_done,
+            pages_done_before: snapshot.pages_safe,
         })
     }
 
@@ -176,9 +176,9 @@ fn plan_line(snapshot: &Snapshot) -> String {
         let known = output::grouped(snapshot.documents_known);
         text.push_str(&format!("; {known} more are in the dataset already"));
     }
-    if snapshot.pages_done > 0 {
-        let done = output::grouped(snapshot.pages_done);
-        text.push_str(&format!("; {done} pages were done by an earlier run"));
+    if snapshot.pages_safe > 0 {
+        let done = output::grouped(snapshot.pages_safe);
+        text.push_str(&format!("; {done} of them were done by an earlier run"));
     }
     text
 }
@@ -186,6 +186,9 @@ fn plan_line(snapshot: &Snapshot) -> String {
 /// One line that says where a job stands.
 pub(crate) fn line(snapshot: &Snapshot, speed: &Speed) -> String {
     match snapshot.phase {
+        Phase::Planning if snapshot.entries_listed == 0 => {
+            "planning: listing the inputs".to_owned()
+        }
         Phase::Planning => format!(
             "planning: {} of {} inputs opened, {}, {} found",
             output::grouped(snapshot.entries_surveyed),
@@ -284,7 +287,7 @@ mod tests {
             ..Snapshot::for_test()
         };
         let expected = "planned 20 documents, 100 pages; 4 more are in the dataset already; \
-                        50 pages were done by an earlier run";
+                        45 of them were done by an earlier run";
         assert_eq!(plan_line(&snapshot), expected);
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Snapshot {
     pub pages_planned: u64,
     /// Of them done, failed ones included.
     pub pages_done: u64,
+    /// Of them in accepted parts: no crash takes these back.
+    pub pages_safe: u64,
     pub pages_failed: u64,
     /// Pages that were read and are safe.
     pub pages_read: u64,
@@ -71,6 +73,7 @@ impl From<&v1::Job> for Snapshot {
             pages_found: planning.pages_surveyed,
             pages_planned: job.rows_planned,
             pages_done: committed.total() + job.rows_in_flight + job.rows_quarantined,
+            pages_safe: committed.total() + job.rows_quarantined,
             pages_failed: committed.failed + job.rows_quarantined,
             pages_read: committed.ok,
             failures: failures.collect(),
@@ -115,6 +118,7 @@ impl Snapshot {
             pages_found: 100,
             pages_planned: 100,
             pages_done: 50,
+            pages_safe: 45,
             pages_failed: 2,
             pages_read: 40,
             failures: vec![FailuresOfCode {
@@ -148,7 +152,7 @@ mod tests {
         };
         let snapshot = Snapshot::from(&job);
         assert_eq!(snapshot.phase, Phase::Reading);
-        assert_eq!(snapshot.pages_done, 53);
+        assert_eq!((snapshot.pages_done, snapshot.pages_safe), (53, 46));
         assert_eq!((snapshot.pages_failed, snapshot.pages_read), (4, 40));
         assert_eq!(snapshot.sealed_version, None);
     }

@@ -103,10 +103,6 @@ pub(crate) struct Loaded {
 
 /// Merges everything for this process: file, this process's environment, flags.
 pub(crate) fn load(file: Option<&Path>, flags: Vec<FlagValue>) -> Result<Loaded, SettingsError> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the environment"
-    )]
     let environment = std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
         name.starts_with(ENVIRONMENT_PREFIX)
@@ -129,10 +125,6 @@ pub(crate) fn load(file: Option<&Path>, flags: Vec<FlagValue>) -> Result<Loaded,
 
 /// `$XDG_STATE_HOME/quire`, by default `~/.local/state/quire`.
 fn user_state() -> PathBuf {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the environment"
-    )]
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let state = variable("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".local/state")));

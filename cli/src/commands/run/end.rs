@@ -119,7 +119,7 @@ fn failed_documents_pages(snapshot: &Snapshot) -> (u64, u64) {
 }
 
 fn interrupted(context: &Context, progress: &Progress, snapshot: &Snapshot) -> Outcome<ExitCode> {
-    let (pages_done, pages_planned) = (snapshot.pages_done, snapshot.pages_planned);
+    let (pages_done, pages_planned) = (snapshot.pages_safe, snapshot.pages_planned);
     progress.event(&Event::Interrupted {
         pages_done,
         pages_planned,
