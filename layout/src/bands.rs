@@ -96,7 +96,11 @@ fn is_row_by_row(groups: &[Vec<usize>], column_of: &dyn Fn(usize) -> Option<usiz
         let most = columns.iter().map(|&(_, n)| n).max().unwrap_or(0);
         n_short += usize::from(most <= 3);
         n_long += usize::from(most > 1);
-        let is_section = columns.len() >= 3 && columns.iter().all(|&(_, n)| n == most);
+        let is_even = columns.len() >= 2 && columns.iter().all(|&(_, n)| n == most);
+        if is_even && most >= 4 {
+            return false;
+        }
+        let is_section = is_even && columns.len() >= 3;
         n_sections += usize::from(most > 1 && is_section);
     }
     groups.len() >= 2 && n_short * 2 >= groups.len() && (n_long == 0 || n_sections * 5 < n_long * 3)

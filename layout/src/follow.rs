@@ -143,6 +143,7 @@ impl<'p, 'a> Pair<'p, 'a> {
             let is_cut_off = self.row.zone(self.page).is_none()
                 && self.is_alike(1.28)
                 && last_hint != Hint::None
+                && !self.is_short
                 && (last_hint != Hint::Heading || self.row.height > 1.15 * self.page.em);
             if !is_cut_off {
                 return Some(Follows::Apart);

@@ -106,7 +106,10 @@ fn is_heading(
     let ends_open = texts
         .last()
         .is_some_and(|text| text.ends_with(['.', '。', ',', '，', ';', ':', '：', '!', '！']));
-    if height > 1.22 * page.em && rows.len() <= 3 && !ends_open {
+    // A single line that fills its column may only look tall.
+    let fills = rows.len() == 1 && rows[0].rect.width() > 0.9 * (column.right - column.left);
+    let is_large = height > if fills { 1.4 } else { 1.22 } * page.em;
+    if is_large && rows.len() <= 3 && !ends_open {
         return true;
     }
     let leading = column.pitch - page.em;

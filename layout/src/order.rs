@@ -107,6 +107,17 @@ struct Cutter<'p, 'a> {
     flows: Vec<Flow>,
 }
 
+/// Whether a stretch of slabs stands in columns.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Columns {
+    /// The first `end` slabs do, on both sides of `gutter`.
+    Found { end: usize, gutter: f32 },
+    /// Nothing is free from top to bottom.
+    NoGap,
+    /// Something is, but the sides are no columns.
+    Rejected,
+}
+
 /// Atoms that share heights, and what is free between them.
 #[derive(Debug)]
 struct Slab {
@@ -129,14 +140,21 @@ impl Cutter<'_, '_> {
         let mut found = false;
         let mut n_failed = 0;
         while at < slabs.len() {
-            let Some((end, gutter)) = self.columns(&atoms, &slabs[at..]) else {
-                // A long table fails from each of its rows on: look again at ever wider steps.
-                n_failed += 1;
-                let step = if n_failed > 8 { n_failed / 4 } else { 1 };
-                let next = (at + step).min(slabs.len());
-                single.extend(slabs[at..next].iter().flat_map(|slab| &slab.atoms));
-                at = next;
-                continue;
+            let (end, gutter) = match self.columns(&atoms, &slabs[at..]) {
+                Columns::Found { end, gutter } => (end, gutter),
+                missed => {
+                    // A long table fails from each of its rows on: look again at ever wider steps.
+                    n_failed = if missed == Columns::Rejected {
+                        n_failed + 1
+                    } else {
+                        0
+                    };
+                    let step = if n_failed > 8 { n_failed / 4 } else { 1 };
+                    let next = (at + step).min(slabs.len());
+                    single.extend(slabs[at..next].iter().flat_map(|slab| &slab.atoms));
+                    at = next;
+                    continue;
+                }
             };
             found = true;
             n_failed = 0;
@@ -228,9 +246,12 @@ impl Cutter<'_, '_> {
     }
 
     /// How many slabs from the first on stand in columns, and where to cut them.
-    fn columns(&self, atoms: &[Atom], slabs: &[Slab]) -> Option<(usize, f32)> {
+    fn columns(&self, atoms: &[Atom], slabs: &[Slab]) -> Columns {
         let min_gutter = MIN_GUTTER * self.page.em;
-        let mut gaps = slabs.first()?.gaps.clone();
+        let mut gaps = slabs
+            .first()
+            .map(|slab| slab.gaps.clone())
+            .unwrap_or_default();
         let mut best: Option<(usize, Vec<(f32, f32)>)> = None;
         let mut reach = (f32::MAX, f32::MIN);
         for end in 1..=slabs.len() {
@@ -255,9 +276,11 @@ impl Cutter<'_, '_> {
                 break;
             }
         }
-        let (end, mut gutters) = best?;
+        let Some((end, mut gutters)) = best else {
+            return Columns::NoGap;
+        };
         gutters.sort_by(|a, b| (b.1 - b.0).total_cmp(&(a.1 - a.0)));
-        gutters.iter().find_map(|gap| {
+        let found = gutters.iter().find_map(|gap| {
             let gutter = (gap.0 + gap.1) / 2.0;
             let end = self.trim(atoms, slabs, end, gutter);
             let inside = slabs[..end]
@@ -266,8 +289,10 @@ impl Cutter<'_, '_> {
             let (left, right): (Vec<usize>, Vec<usize>) =
                 inside.partition(|&atom| centre_x(&atoms[atom].rect) < gutter);
             let is_wide = gap.1 - gap.0 >= WIDE_GUTTER * self.page.em;
-            are_columns(self.page, atoms, &left, &right, is_wide).then_some((end, gutter))
-        })
+            are_columns(self.page, atoms, &left, &right, is_wide)
+                .then_some(Columns::Found { end, gutter })
+        });
+        found.unwrap_or(Columns::Rejected)
     }
 
     /// Slabs at the end that stand on one side only, after a wide gap, and are followed by

@@ -56,11 +56,7 @@ fn add_ruled(page: &mut Page<'_>) {
             })
             .collect();
         below.sort_by(|a, b| a.y0.total_cmp(&b.y0));
-        for line in below.iter().take(24) {
-            if line.y0 - rect.y1 < 0.7 * page.em {
-                rect.y1 = rect.y1.max(line.y1);
-            }
-        }
+        rect.y1 = last_row_end(&below, &rect, page.em).unwrap_or(rect.y1);
         page.zones.push(Zone {
             label: Label::Table,
             label_raw: "ruled".to_owned(),
@@ -70,8 +66,24 @@ fn add_ruled(page: &mut Page<'_>) {
     }
 }
 
-/// Boxes of a stack of rules, cut where a line stands apart between two rules: the heading of
-/// the next table.
+/// Where the row under a table's last rule ends, if a row of cells follows there: a few short
+/// lines and then white space. What fills the width is text after the table.
+fn last_row_end(below: &[Rect], table: &Rect, em: f32) -> Option<f32> {
+    let mut end = table.y1;
+    for (n, line) in below.iter().enumerate() {
+        if line.y0 - end >= 0.7 * em {
+            return (n > 0).then_some(end);
+        }
+        if n >= 8 || line.width() > 0.7 * table.width() {
+            return None;
+        }
+        end = end.max(line.y1);
+    }
+    (!below.is_empty()).then_some(end)
+}
+
+/// Boxes of a stack of rules, cut where a line stands apart between two rules, the heading of
+/// the next table, or fills the width, as text between two tables does.
 fn at_headings(page: &Page<'_>, stack: &[Rect]) -> Vec<Rect> {
     let stands_apart = |above: &Rect, below: &Rect| {
         let inside = |rect: &Rect| {
@@ -89,7 +101,7 @@ fn at_headings(page: &Page<'_>, stack: &[Rect]) -> Vec<Rect> {
         lines.iter().any(|line| {
             let gap = line.y0 - bottom;
             bottom = bottom.max(line.y1);
-            gap > 1.3 * page.em
+            gap > 1.3 * page.em || line.width() > 0.9 * above.width()
         })
     };
     let mut parts: Vec<Vec<Rect>> = Vec::new();

@@ -5,7 +5,7 @@
 
 mod support;
 
-use quire_core::{Block, Label};
+use quire_core::{Block, Label, PageImage};
 use quire_layout::{ComposedPage, compose};
 
 use support::Sheet;
@@ -459,5 +459,128 @@ fn vertical_columns_are_read_from_the_right() {
     assert_eq!(
         page.text,
         "學而時習之不亦說乎有朋自遠方來不亦樂乎人不知而不慍不亦君子乎其為人也孝弟而好犯上者"
+    );
+}
+
+/// The sheet's page image with black rules from one x to another at some heights.
+fn ruled(x: std::ops::Range<usize>, heights: &[usize]) -> PageImage {
+    let mut image = PageImage::white(1000, 1400);
+    for &y in heights {
+        for row in [y, y + 1] {
+            image.rgb[(row * 1000 + x.start) * 3..(row * 1000 + x.end) * 3].fill(0);
+        }
+    }
+    image
+}
+
+#[test]
+fn rules_tell_which_lines_make_a_table_row() {
+    let mut sheet = Sheet::default();
+    for (row, texts) in [
+        ["stop name", "Stop a service,"],
+        [".service", "system daemon."],
+        ["halt", "Halt the system."],
+        ["poweroff", "Shut it down."],
+        ["start name", "Start a service,"],
+        [".service", "system daemon."],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let y = 300.0 + 22.0 * row as f32;
+        sheet
+            .line(100.0, y, 20.0, texts[0])
+            .line(300.0, y, 20.0, texts[1]);
+    }
+    let image = ruled(90..600, &[297, 342, 364, 386, 430]);
+    let mut input = sheet.input();
+    input.image = Some(&image);
+    let page = compose(input);
+    assert_eq!(
+        only(&page, Label::Table).text,
+        "stop name .service\tStop a service, system daemon.\nhalt\tHalt the system.\npoweroff\tShut it down.\nstart name .service\tStart a service, system daemon."
+    );
+}
+
+#[test]
+fn a_rule_between_sections_of_a_table_merges_no_rows() {
+    let mut sheet = Sheet::default();
+    for (row, texts) in [
+        ["Beans", "39.41"],
+        ["Milk", "7.34"],
+        ["Rye", "17.75"],
+        ["Soap", "10.19"],
+        ["Total", "74.69"],
+        ["Cash", "80.00"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let y = 300.0 + 24.0 * row as f32;
+        sheet
+            .line(100.0, y, 20.0, texts[0])
+            .line(400.0, y, 20.0, texts[1]);
+    }
+    let image = ruled(90..600, &[394]);
+    let mut input = sheet.input();
+    input.image = Some(&image);
+    let page = compose(input);
+    assert_eq!(
+        only(&page, Label::Table).text,
+        "Beans\t39.41\nMilk\t7.34\nRye\t17.75\nSoap\t10.19\nTotal\t74.69\nCash\t80.00"
+    );
+}
+
+#[test]
+fn names_and_addresses_under_a_title_are_read_one_after_the_other() {
+    let mut sheet = Sheet::default();
+    sheet.line(200.0, 100.0, 40.0, "On the Name of the Title");
+    for (x, texts) in [
+        (250.0, ["Lars Thorvald", "The Thorvald Group", "Hekla"]),
+        (
+            700.0,
+            [
+                "Valerie Beranger",
+                "Inria Institute",
+                "Rocquencourt, France",
+            ],
+        ),
+    ] {
+        for (row, text) in texts.iter().enumerate() {
+            let width = text.len() as f32 * 10.0;
+            let y = 200.0 + 24.0 * row as f32;
+            sheet.boxed([x - width / 2.0, y, x + width / 2.0, y + 20.0], text);
+        }
+    }
+    sheet.lines(100.0, 400.0, &PROSE);
+    let page = composed(&sheet);
+    assert!(page.text.contains("Lars Thorvald\nThe Thorvald Group\nHekla\n\nValerie Beranger\nInria Institute\nRocquencourt, France\n\n"), "{}", page.text);
+}
+
+#[test]
+fn contents_keep_one_line_an_entry() {
+    let mut sheet = Sheet::default();
+    for (row, (text, number)) in [
+        ("Preface", "xi"),
+        ("1 Security . . . . . . . . . .", "1"),
+        ("1.1 Fundamentals . . . . . . .", "2"),
+        ("1.2 Current state . . . . . .", "2"),
+        ("2 Roles . . . . . . . . . . .", "7"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let y = 300.0 + 24.0 * row as f32;
+        sheet
+            .line(100.0, y, 20.0, text)
+            .line(700.0, y, 20.0, number);
+    }
+    let page = composed(&sheet);
+    assert!(page.blocks.iter().all(|block| block.label != Label::Table));
+    assert!(
+        page.text
+            .contains("1.1 Fundamentals . . . . . . . 2\n1.2 Current state . . . . . . 2\n"),
+        "{}",
+        page.text
     );
 }
