@@ -10,11 +10,12 @@
 //! The way of a page through this crate, one file a step:
 //!
 //! 1. `geometry`: lines and regions into one upright, deskewed frame in pixels;
-//! 2. `regions`: which region, if any, each line lies in;
+//! 2. `regions`: which region, if any, each line lies in; what is ruled in the image (`rules`);
 //! 3. `furniture`: page headers, footers and page numbers set aside;
-//! 4. `order`: the rest cut into columns and bands, in reading order;
+//! 4. `order`: the rest cut into columns and bands, in reading order (`sides`: columns or cells);
 //! 5. `rows`: the lines of a column into typeset rows;
-//! 6. `flow`: rows into paragraphs, headings, list items, code and tables;
+//! 6. `flow`: rows into blocks: `follow` says where a paragraph ends, `label` what it is, `code`
+//!    finds listings, `tables` and `bands` make grids;
 //! 7. `captions`, `headings`, `lists`: what needs sight of the whole page;
 //! 8. `join`: rows of a paragraph into running text;
 //! 9. `markdown`: blocks into the page's text.

@@ -2,7 +2,7 @@
 //! exactly the blocks' spans, parents that exist, coordinates inside the page.
 
 use proptest::prelude::*;
-use quire_core::{Label, Line, Quad, Rect};
+use quire_core::{Label, Line, PageImage, Quad, Rect};
 use quire_layout::{ComposedPage, PageInput, Region, compose};
 
 /// A coordinate: mostly on the page, sometimes far off, sometimes no number.
@@ -95,13 +95,34 @@ fn size() -> impl Strategy<Value = u32> {
     prop_oneof![4 => 100u32..3000, 1 => Just(0), 1 => Just(1), 1 => Just(u32::MAX)]
 }
 
-fn composed(size: (u32, u32), lines: Vec<Line>, regions: Vec<Region>) -> ComposedPage {
+/// No image, a ruled one, or one that lacks pixels.
+fn image() -> impl Strategy<Value = Option<PageImage>> {
+    (0u8..6, 1u32..90, 1u32..90, 1usize..12).prop_map(|(kind, width, height, step)| {
+        let mut image = PageImage::white(width, height);
+        for row in image.rgb.chunks_mut(width as usize * 3).step_by(step) {
+            row.fill(if kind == 1 { 120 } else { 0 });
+        }
+        match kind {
+            0 => image.rgb.truncate(7),
+            1..=3 => {}
+            _ => return None,
+        }
+        Some(image)
+    })
+}
+
+fn composed(
+    (width_px, height_px): (u32, u32),
+    lines: Vec<Line>,
+    regions: Vec<Region>,
+    image: Option<&PageImage>,
+) -> ComposedPage {
     compose(PageInput {
-        width_px: size.0,
-        height_px: size.1,
+        width_px,
+        height_px,
         lines,
         regions,
-        image: None,
+        image,
     })
 }
 
@@ -121,8 +142,9 @@ proptest! {
         size in (size(), size()),
         lines in lines(false),
         regions in prop::collection::vec(region(), 0..14),
+        image in image(),
     ) {
-        let page = composed(size, lines, regions);
+        let page = composed(size, lines, regions, image.as_ref());
         let chars: Vec<char> = page.text.chars().collect();
         let mut at = 0;
         for (index, block) in page.blocks.iter().enumerate() {
@@ -164,9 +186,10 @@ proptest! {
         size in (size(), size()),
         lines in lines(true),
         regions in prop::collection::vec(region(), 0..14),
+        image in image(),
     ) {
         let n = lines.len();
-        let page = composed(size, lines, regions);
+        let page = composed(size, lines, regions, image.as_ref());
         prop_assert_eq!(page.lines.len(), n);
         let all: Vec<&str> = page.blocks.iter().map(|block| block.text.as_str()).collect();
         let all = all.join("\n");
@@ -198,8 +221,8 @@ proptest! {
                 Line { block: None, text, rect, quad: None, confidence: 1.0 }
             })
             .collect();
-        let forward = composed((1000, 1400), lines.clone(), Vec::new());
+        let forward = composed((1000, 1400), lines.clone(), Vec::new(), None);
         lines.reverse();
-        prop_assert_eq!(forward, composed((1000, 1400), lines, Vec::new()));
+        prop_assert_eq!(forward, composed((1000, 1400), lines, Vec::new(), None));
     }
 }
