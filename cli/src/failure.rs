@@ -42,10 +42,11 @@ impl Failure {
         E: Faulty + StdError + Send + Sync + 'static,
     {
         let fault = error.fault();
+        let error = anyhow::Error::new(error);
         Self {
             exit_code: exit_code(fault),
-            error: error.into(),
-            hint: hint_for(fault),
+            hint: hint_for_full_disk(&error).or_else(|| hint_for(fault)),
+            error,
         }
     }
 
@@ -139,6 +140,23 @@ fn exit_code(fault: Fault) -> u8 {
     }
 }
 
+/// A full disk reaches us through many libraries, some of which keep no more than its words.
+fn hint_for_full_disk(error: &anyhow::Error) -> Option<String> {
+    let is_full = error.chain().any(|cause| {
+        let kind = cause
+            .downcast_ref::<std::io::Error>()
+            .map(std::io::Error::kind);
+        let message = cause.to_string();
+        kind == Some(std::io::ErrorKind::StorageFull)
+            || message.contains("No space left on device")
+            || message.contains("database or disk is full")
+    });
+    is_full.then(|| {
+        "the disk is full: make room, then the same command goes on where this one stopped"
+            .to_owned()
+    })
+}
+
 fn hint_for(fault: Fault) -> Option<String> {
     let text = match fault {
         Fault::Unavailable => "when it is back, the same command goes on where this one stopped",
@@ -173,6 +191,16 @@ mod tests {
             Failure::from(error).report(),
             "error: cannot read a: gone\n"
         );
+    }
+
+    #[test]
+    fn full_disk_is_known_by_its_kind_or_its_words() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let told = anyhow!("External: No space left on device (os error 28)").context("part 3");
+        for error in [anyhow::Error::new(full), told] {
+            assert!(hint_for_full_disk(&error).is_some_and(|hint| hint.contains("make room")));
+        }
+        assert_eq!(hint_for_full_disk(&anyhow!("gone")), None);
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub(crate) struct Progress {
     screen: Screen,
     speed: Speed,
     phase: Option<Phase>,
+    /// An earlier run had begun the job.
+    resumed: bool,
     announced_plan: bool,
     /// Pages read before this run.
     read_before: u64,
@@ -61,8 +63,9 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Shows nothing yet.
-    pub(crate) fn new(audience: Audience, screen: &Screen) -> Self {
+    /// Shows nothing yet. What is done when the job is first seen was done by an earlier run if
+    /// it is resumed, else by this one: small jobs are quick.
+    pub(crate) fn new(audience: Audience, screen: &Screen, resumed: bool) -> Self {
         let bar = audience.bar.then(|| Bar::start(screen));
         Self {
             audience,
@@ -70,6 +73,7 @@ impl Progress {
             screen: screen.clone(),
             speed: Speed::default(),
             phase: None,
+            resumed,
             announced_plan: false,
             read_before: 0,
             read: 0,
@@ -133,13 +137,14 @@ impl Progress {
             return Ok(());
         }
         self.announced_plan = true;
-        self.read_before = snapshot.pages_read;
-        tracing::info!("{}", plan_line(snapshot));
+        let done_before = if self.resumed { snapshot.pages_safe } else { 0 };
+        self.read_before = if self.resumed { snapshot.pages_read } else { 0 };
+        tracing::info!("{}", plan_line(snapshot, done_before));
         self.event(&Event::Planned {
             documents: snapshot.documents_planned,
             documents_known: snapshot.documents_known,
             pages: snapshot.pages_planned,
-            pages_done_before: snapshot.pages_safe,
+            pages_done_before: done_before,
         })
     }
 
@@ -168,7 +173,7 @@ fn due(last: Option<Duration>, now: Duration, period: Duration) -> bool {
     last.is_none_or(|last| now.saturating_sub(last) >= period)
 }
 
-fn plan_line(snapshot: &Snapshot) -> String {
+fn plan_line(snapshot: &Snapshot, done_before: u64) -> String {
     let documents = output::counted(snapshot.documents_planned, "document", "documents");
     let pages = output::counted(snapshot.pages_planned, "page", "pages");
     let mut text = format!("planned {documents}, {pages}");
@@ -176,8 +181,8 @@ fn plan_line(snapshot: &Snapshot) -> String {
         let known = output::grouped(snapshot.documents_known);
         text.push_str(&format!("; {known} more are in the dataset already"));
     }
-    if snapshot.pages_safe > 0 {
-        let done = output::grouped(snapshot.pages_safe);
+    if done_before > 0 {
+        let done = output::grouped(done_before);
         text.push_str(&format!("; {done} of them were done by an earlier run"));
     }
     text
@@ -248,6 +253,7 @@ mod tests {
                 json: false,
             },
             &Screen::new(),
+            true,
         );
         for (second, pages_read, pages_done) in
             [(0, 10, 60), (5, 15, 65), (10, 30, 99), (20, 30, 99)]
@@ -288,6 +294,6 @@ mod tests {
         };
         let expected = "planned 20 documents, 100 pages; 4 more are in the dataset already; \
                         45 of them were done by an earlier run";
-        assert_eq!(plan_line(&snapshot), expected);
+        assert_eq!(plan_line(&snapshot, 45), expected);
     }
 }

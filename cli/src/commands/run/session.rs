@@ -112,7 +112,7 @@ impl<'a> Session<'a> {
             ..
         } = self;
         let settings = context.settings();
-        let mut progress = Progress::new(audience(context), &context.screen);
+        let mut progress = Progress::new(audience(context), &context.screen, submitted.is_resumed);
         progress.event(&Event::Started {
             job_id: submitted.job_id.to_string(),
             resumed: submitted.is_resumed,
