@@ -30,7 +30,10 @@ fn real_documents_become_a_dataset_that_verifies() {
         .find(|failure| failure["code"] == "encrypted")
         .unwrap();
     assert!(
-        example["example"]["source_uri"].as_str().unwrap().contains("locked.pdf"),
+        example["example"]["source_uri"]
+            .as_str()
+            .unwrap()
+            .contains("locked.pdf"),
         "{example}"
     );
 

@@ -45,7 +45,7 @@ pub fn pdf(n_pages: usize, salt: &str) -> Vec<u8> {
     write!(file, "xref\n0 {n_objects}\n0000000000 65535 f \n")
         .expect("writing to a string cannot fail");
     for offset in offsets {
-        write!(file, "{offset:010} 00000 n \n").expect("writing to a string cannot fail");
+        writeln!(file, "{offset:010} 00000 n ").expect("writing to a string cannot fail");
     }
     write!(
         file,

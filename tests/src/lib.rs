@@ -13,6 +13,7 @@ use quire_dataset::{Dataset, DocumentRow, Output};
 use scripted_engine::ScriptedEngine;
 
 /// The shared corpus of real documents, if this machine has it; says so if not.
+#[allow(clippy::print_stdout, reason = "a skipped test must say so")]
 pub fn corpus(part: &str) -> Option<PathBuf> {
     let path =
         PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus")).join(part);
