@@ -32,7 +32,7 @@ pub(crate) fn n_slots(settings: &Settings) -> usize {
     settings.run.n_workers() + 1
 }
 
-/// Starts the renderer's first child process and logs how it is walled in.
+/// Starts the renderer's first child process and warns of walls that are missing around it.
 pub(crate) async fn start_renderer(settings: &Settings, children: usize) -> Outcome<RenderPool> {
     let program = std::env::current_exe().map_err(|error| {
         Failure::from(error).context("cannot find this program to start it as a renderer")
@@ -55,9 +55,7 @@ pub(crate) async fn start_renderer(settings: &Settings, children: usize) -> Outc
     });
     let pool = pool.await.map_err(Failure::of)?;
     let status = pool.sandbox_status();
-    if status.is_complete() {
-        tracing::info!("documents are opened in a sandbox");
-    } else {
+    if !status.is_complete() {
         let missing = status.missing.join("; ");
         tracing::warn!("documents are opened in an incomplete sandbox: {missing}");
     }
