@@ -86,11 +86,13 @@ impl CoordinatorConfig {
             reap_period: Duration::from_secs(5),
             publish_period: Duration::from_secs(5),
             max_prefetch: 1,
-            // A person's kill looks like a page's. Giving a row up needs more evidence here than
-            // in a fleet, where nobody kills by hand.
+            // Documents are opened in child processes, so a page hardly ever ends this one;
+            // people, batch systems and power cuts do, many times if need be, and look the
+            // same. Halving helps against both: what is small is committed sooner. Giving a row
+            // up takes far more evidence than in a fleet.
             deaths: DeathPolicy {
                 to_halve: 3,
-                to_quarantine: 5,
+                to_quarantine: 20,
                 min_nodes: 1,
             },
             // Somebody waits, and the same command goes on later.

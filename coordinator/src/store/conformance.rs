@@ -462,6 +462,10 @@ async fn late_commit_is_fenced(bench: Bench) {
         bench.store.commit(&late).await.unwrap(),
         CommitResult::Fenced
     );
+    // Behind the others, since it killed a worker.
+    for (n, shard_idx) in [(3, 1), (4, 2)] {
+        assert_eq!(bench.grant(n).await.unwrap().shard_idx, shard_idx);
+    }
     let again = bench.grant(2).await.unwrap();
     assert_eq!((again.shard_idx, again.epoch, again.deaths), (0, 2, 1));
     assert_eq!(
@@ -533,8 +537,10 @@ async fn retry_waits_and_remembers_whom_to_isolate(bench: Bench) {
             .unwrap()
     );
     assert_eq!(bench.grant(2).await.unwrap().shard_idx, 1);
+    assert_eq!(bench.grant(3).await.unwrap().shard_idx, 2);
+    assert_eq!(bench.grant(4).await, None);
     bench.pass(500);
-    let again = bench.grant(3).await.unwrap();
+    let again = bench.grant(4).await.unwrap();
     assert_eq!((again.shard_idx, again.isolate), (0, isolate.clone()));
     let attempts = bench.store.attempts(&job_id(), 0).await.unwrap();
     assert_eq!(attempts.len(), 1);
@@ -548,7 +554,9 @@ async fn retry_waits_and_remembers_whom_to_isolate(bench: Bench) {
 
 async fn verdict_on_an_old_state_is_not_applied(bench: Bench) {
     bench.running().await;
-    bench.grant(1).await.unwrap();
+    for n in [1, 8, 9] {
+        bench.grant(n).await.unwrap();
+    }
     assert!(
         !bench
             .store
@@ -605,10 +613,14 @@ async fn halves_take_the_place_of_their_shard(bench: Bench) {
         (counters.pending, counters.leased, counters.halved),
         (4, 0, 1)
     );
-    // Halves keep their place in the queue.
+    // Behind the others, in their own order.
+    for (n, shard_idx) in [(4, 1), (5, 2)] {
+        assert_eq!(bench.grant(n).await.unwrap().shard_idx, shard_idx);
+    }
     let first = bench.grant(2).await.unwrap();
     let second = bench.grant(3).await.unwrap();
     assert_eq!((first.shard_idx, second.shard_idx), (3, 4));
+    assert_eq!((first.setbacks, second.setbacks), (1, 1));
     assert_eq!(
         (first.parent, first.span, second.span),
         (Some(0), spans[0], spans[1])

@@ -102,6 +102,7 @@ impl Tables {
             state: ShardState::Pending,
             epoch: 0,
             deaths: 0,
+            setbacks: 0,
             isolate: new.isolate.clone(),
             not_before_ms,
             part: None,
@@ -146,6 +147,9 @@ impl Tables {
             Verdict::Halve { spans, isolate } => {
                 self.fence_shard(job_id, shard_idx);
                 self.move_shard(job_id, shard_idx, ShardState::Halved);
+                let setbacks = self
+                    .shard(job_id, shard_idx)
+                    .map_or(0, |shard| shard.setbacks);
                 for span in spans {
                     let child = NewShard {
                         shard_idx: self.next_shard_idx(job_id),
@@ -154,6 +158,9 @@ impl Tables {
                         isolate: isolate.clone(),
                     };
                     self.insert_shard(job_id, &child, 0);
+                    if let Some(child) = self.shard_mut(job_id, child.shard_idx) {
+                        child.setbacks = setbacks;
+                    }
                 }
             }
             Verdict::Quarantine { line, message } => {
@@ -496,7 +503,7 @@ impl Store for MemoryStore {
         let waiting = tables
             .job_shards(job_id)
             .filter(|shard| shard.state == ShardState::Pending && shard.not_before_ms <= now)
-            .min_by_key(|shard| (shard.span.first_row, shard.shard_idx))
+            .min_by_key(|shard| (shard.setbacks, shard.span.first_row, shard.shard_idx))
             .map(|shard| shard.shard_idx);
         let Some(shard_idx) = waiting else {
             return Ok(Grant::Nothing);
@@ -625,6 +632,7 @@ impl Store for MemoryStore {
             return Ok(false);
         }
         shard.deaths += u32::from(end.charged);
+        shard.setbacks += u32::from(end.charged);
         tables.judge(&lease, end);
         let attempt = AttemptRecord {
             lease_id: lease.lease_id.clone(),

@@ -218,6 +218,9 @@ pub struct ShardRecord {
     pub epoch: u32,
     /// Of them, deaths of the worker that are charged to the shard.
     pub deaths: u32,
+    /// Deaths, with those of the shards that it was cut from: the fewer, the sooner it is given
+    /// out.
+    pub setbacks: u32,
     /// Documents to read alone.
     pub isolate: Vec<DocId>,
     /// Not given out before.

@@ -61,6 +61,19 @@ impl TestWorker {
             .expect("a shard waits")
     }
 
+    /// Takes all shards that wait, keeps the first that is wanted and gives the others back.
+    pub async fn pick(&self, is_wanted: impl Fn(&v1::Lease) -> bool) -> v1::Lease {
+        let mut picked = None;
+        for lease in self.acquire(64, 10_000).await.unwrap() {
+            if picked.is_none() && is_wanted(&lease) {
+                picked = Some(lease);
+            } else {
+                self.release(&lease).await;
+            }
+        }
+        picked.expect("the wanted shard waits")
+    }
+
     pub async fn lines(&self, lease: &v1::Lease) -> Vec<PlannedDocument> {
         let area = self.output.job_area(&JobId::new(&lease.job_id)).unwrap();
         let content = area.get(&lease.plan_key).await.unwrap();

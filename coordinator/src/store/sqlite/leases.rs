@@ -16,6 +16,14 @@ use crate::store::records::{
 const FIRST_WAITING: &str = "SELECT shard_idx FROM shards WHERE job_id = ?1 AND state = 'pending' \
      AND not_before_ms <= ?2 ORDER BY qkey, shard_idx LIMIT 1";
 
+/// Rows are counted in fewer bits than this, setbacks in fewer than are left.
+const POSITION_BITS: u32 = 40;
+
+/// Place in the queue: setbacks first, then the position in the plan.
+fn queue_key(setbacks: u32, span: &Span) -> Result<i64> {
+    rows::int((u64::from(setbacks) << POSITION_BITS) | span.first_row)
+}
+
 pub(super) async fn grant(
     store: &SqliteStore,
     session_id: &SessionId,
@@ -245,13 +253,19 @@ pub(super) async fn end(store: &SqliteStore, end: &EndLease) -> Result<bool> {
     if shard.deaths != end.deaths_seen || shard.state != ShardState::Leased {
         return Ok(false);
     }
-    sqlx::query("UPDATE shards SET deaths = deaths + ? WHERE job_id = ? AND shard_idx = ?")
-        .bind(end.charged)
-        .bind(lease.job_id.as_str())
-        .bind(rows::int(lease.shard_idx)?)
-        .execute(&mut *tx)
-        .await
-        .map_err(during("count deaths"))?;
+    let setbacks = shard.setbacks + u32::from(end.charged);
+    sqlx::query(
+        "UPDATE shards SET deaths = deaths + ?, setbacks = ?, qkey = ? \
+         WHERE job_id = ? AND shard_idx = ?",
+    )
+    .bind(end.charged)
+    .bind(setbacks)
+    .bind(queue_key(setbacks, &shard.span)?)
+    .bind(lease.job_id.as_str())
+    .bind(rows::int(lease.shard_idx)?)
+    .execute(&mut *tx)
+    .await
+    .map_err(during("count deaths"))?;
     sqlx::query("DELETE FROM leases WHERE lease_id = ?")
         .bind(end.lease_id.as_str())
         .execute(&mut *tx)
@@ -305,7 +319,8 @@ async fn judge(tx: &mut Tx, shard: &ShardRecord, end: &EndLease) -> Result<Count
             set_state(tx, job_id, shard_idx, ShardState::Halved).await?;
             counted.moved(ShardState::Leased, ShardState::Halved);
             for &span in spans {
-                insert_half(tx, shard, span, isolate).await?;
+                let setbacks = shard.setbacks + u32::from(end.charged);
+                insert_half(tx, shard, span, isolate, setbacks).await?;
                 counted.shard(ShardState::Pending, 1);
             }
         }
@@ -330,6 +345,7 @@ async fn insert_half(
     parent: &ShardRecord,
     span: Span,
     isolate: &[quire_core::DocId],
+    setbacks: u32,
 ) -> Result<()> {
     let next: i64 = sqlx::query_scalar("SELECT max(shard_idx) + 1 FROM shards WHERE job_id = ?")
         .bind(parent.job_id.as_str())
@@ -342,7 +358,16 @@ async fn insert_half(
         span,
         isolate: isolate.to_vec(),
     };
-    insert_shard(tx, &parent.job_id, &half).await.map(|_| ())
+    insert_shard(tx, &parent.job_id, &half).await?;
+    sqlx::query("UPDATE shards SET setbacks = ?, qkey = ? WHERE job_id = ? AND shard_idx = ?")
+        .bind(setbacks)
+        .bind(queue_key(setbacks, &span)?)
+        .bind(parent.job_id.as_str())
+        .bind(next)
+        .execute(&mut **tx)
+        .await
+        .map_err(during("queue a shard"))?;
+    Ok(())
 }
 
 async fn insert_quarantine(

@@ -156,6 +156,7 @@ pub(super) fn shard(row: &SqliteRow) -> Result<ShardRecord> {
         state: word(row, "state", ShardState::parse)?,
         epoch: get(row, "epoch")?,
         deaths: get(row, "deaths")?,
+        setbacks: get(row, "setbacks")?,
         isolate: documents(row, "isolate_json")?,
         not_before_ms: get(row, "not_before_ms")?,
         part,
