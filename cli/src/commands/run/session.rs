@@ -61,6 +61,9 @@ impl<'a> Session<'a> {
         let dataset = context.create_dataset(out)?;
         let renderer =
             parts::start_renderer(settings, parts::n_slots(settings) + SURVEY_CHILDREN).await?;
+        if renderer.sandbox_status().is_complete() {
+            tracing::info!("documents are opened in a sandbox");
+        }
         let engines = parts::start_engines(context)?;
         let remote = context.state_folder();
         let state = RunState::open(&context.stores, out, &remote, Arc::clone(&clock));
