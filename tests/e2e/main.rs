@@ -1,6 +1,8 @@
 //! The whole command, end to end, on real files: what a data engineer would do, and what would
 //! go wrong for one.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test, too")]
+
 mod command;
 mod crash;
 mod first_run;
