@@ -1,5 +1,7 @@
 //! Whole pages through the engine, as a worker gives them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test, too")]
+
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 
