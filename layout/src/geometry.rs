@@ -202,7 +202,9 @@ impl Frame {
     /// The median lean of the page's lines, each counted by its length.
     fn measure_skew(&self, lines: &[Line]) -> f32 {
         let mut leans: Vec<(f32, f32)> = Vec::new();
-        for line in lines.iter().filter(|line| line.quad.is_some()) {
+        // A line without a quad is upright: it votes for no lean, or one crooked line would tilt
+        // a page of upright ones.
+        for line in lines {
             let corners = corners_of(line)
                 .0
                 .map(|[x, y]| [x * self.width, y * self.height]);
