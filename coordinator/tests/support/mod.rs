@@ -277,7 +277,8 @@ impl Running {
 
     /// Waits until `is_so` holds of the job.
     pub async fn until(&self, job_id: &JobId, is_so: impl Fn(&v1::Job) -> bool) -> v1::Job {
-        loop {
+        // Bounded, so that what never comes about fails and does not hang.
+        for _ in 0..60_000 {
             let job = self.job(job_id).await;
             if is_so(&job) {
                 return job;
@@ -285,6 +286,7 @@ impl Running {
             assert!(!self.service.is_finished(), "the service ended: {job:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        panic!("it did not come about: {:?}", self.job(job_id).await);
     }
 
     pub async fn ended(&self, job_id: &JobId) -> v1::Job {
