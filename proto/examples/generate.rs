@@ -1,10 +1,13 @@
-//! Writes `src/generated/quire.v1.rs` from the definitions.
+//! Writes `src/generated/` from the definitions.
 
 mod codegen;
 
 use std::error::Error;
+use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    std::fs::write(codegen::COMMITTED, codegen::generate()?)?;
+    for (name, bytes) in codegen::generate()? {
+        std::fs::write(Path::new(codegen::COMMITTED).join(name), bytes)?;
+    }
     Ok(())
 }

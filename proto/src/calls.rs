@@ -3,19 +3,29 @@
 //! call over gRPC. Callers cannot tell, and decide by [`CallError::fault`] alone.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use quire_core::{Fault, Faulty};
 use thiserror::Error;
 
 use crate::v1::{
     AcquireRequest, AcquireResponse, CancelJobRequest, CancelJobResponse, CommitRequest,
-    CommitResponse, CreateJobRequest, CreateJobResponse, FailRequest, FailResponse, GetJobRequest,
-    GetJobResponse, HeartbeatRequest, HeartbeatResponse, ListJobsRequest, ListJobsResponse,
-    ListQuarantineRequest, ListQuarantineResponse, ListShardsRequest, ListShardsResponse,
-    PauseJobRequest, PauseJobResponse, RegisterRequest, RegisterResponse, ReleaseRequest,
-    ReleaseResponse, ResumeJobRequest, ResumeJobResponse,
+    CommitResponse, CordonRequest, CordonResponse, CreateJobRequest, CreateJobResponse,
+    DrainRequest, DrainResponse, FailRequest, FailResponse, GetDatasetRequest, GetDatasetResponse,
+    GetJobRequest, GetJobResponse, HeartbeatRequest, HeartbeatResponse, ListJobsRequest,
+    ListJobsResponse, ListQuarantineRequest, ListQuarantineResponse, ListShardsRequest,
+    ListShardsResponse, ListTenantsRequest, ListTenantsResponse, ListVersionsRequest,
+    ListVersionsResponse, ListWorkersRequest, ListWorkersResponse, PauseJobRequest,
+    PauseJobResponse, ProbeStorageRequest, ProbeStorageResponse, RegisterRequest, RegisterResponse,
+    ReleaseRequest, ReleaseResponse, RequeueQuarantinedRequest, RequeueQuarantinedResponse,
+    ResumeJobRequest, ResumeJobResponse, SetTenantRequest, SetTenantResponse, UpdateJobRequest,
+    UpdateJobResponse, WatchJobRequest, WatchJobResponse,
 };
+
+/// A job as it changes.
+pub type JobUpdates = BoxStream<'static, Result<WatchJobResponse, CallError>>;
 
 /// What a worker says to the coordinator.
 #[async_trait]
@@ -54,11 +64,61 @@ pub trait JobCalls: Send + Sync {
         &self,
         request: ListShardsRequest,
     ) -> Result<ListShardsResponse, CallError>;
-    /// Rows that were given up.
+    /// Rows that were given up, by shard.
     async fn list_quarantine(
         &self,
         request: ListQuarantineRequest,
     ) -> Result<ListQuarantineResponse, CallError>;
+    /// Changes what may be changed of an unfinished job.
+    async fn update_job(&self, request: UpdateJobRequest) -> Result<UpdateJobResponse, CallError>;
+    /// Gives rows that were given up another chance.
+    async fn requeue_quarantined(
+        &self,
+        request: RequeueQuarantinedRequest,
+    ) -> Result<RequeueQuarantinedResponse, CallError>;
+    /// A job now and at every change; ends after its final state, or after an error.
+    async fn watch_job(&self, request: WatchJobRequest) -> Result<JobUpdates, CallError>;
+}
+
+/// What is known of datasets that jobs write.
+#[async_trait]
+pub trait DatasetCalls: Send + Sync {
+    /// The newest version of a dataset.
+    async fn get_dataset(
+        &self,
+        request: GetDatasetRequest,
+    ) -> Result<GetDatasetResponse, CallError>;
+    /// Versions of a dataset, newest first.
+    async fn list_versions(
+        &self,
+        request: ListVersionsRequest,
+    ) -> Result<ListVersionsResponse, CallError>;
+}
+
+/// What those who keep a fleet running say to the coordinator.
+#[async_trait]
+pub trait AdminCalls: Send + Sync {
+    /// Workers that are known, with what they do.
+    async fn list_workers(
+        &self,
+        request: ListWorkersRequest,
+    ) -> Result<ListWorkersResponse, CallError>;
+    /// Gives nothing more to a node, or opens it again.
+    async fn cordon(&self, request: CordonRequest) -> Result<CordonResponse, CallError>;
+    /// Tells every worker of a node to finish what it holds and leave.
+    async fn drain(&self, request: DrainRequest) -> Result<DrainResponse, CallError>;
+    /// Sets the share of a tenant.
+    async fn set_tenant(&self, request: SetTenantRequest) -> Result<SetTenantResponse, CallError>;
+    /// Tenants with their shares and use.
+    async fn list_tenants(
+        &self,
+        request: ListTenantsRequest,
+    ) -> Result<ListTenantsResponse, CallError>;
+    /// Checks whether a place keeps the promises that commits need.
+    async fn probe_storage(
+        &self,
+        request: ProbeStorageRequest,
+    ) -> Result<ProbeStorageResponse, CallError>;
 }
 
 /// Why a call was refused, in a word that programs may rely on.
@@ -87,6 +147,14 @@ pub enum Reason {
     Quota,
     /// The caller's code is too old for this coordinator.
     VersionTooOld,
+    /// The caller shows no identity that this coordinator knows.
+    IdentityUnknown,
+    /// The caller's identity has another role than the call asks for.
+    RoleMissing,
+    /// The job or dataset belongs to another tenant.
+    TenantForeign,
+    /// The message is longer than this coordinator takes.
+    MessageTooLarge,
     /// The request does not say what it must.
     Malformed,
     /// Something the coordinator needs is away.
@@ -111,6 +179,10 @@ impl Reason {
         Self::IncarnationChanged,
         Self::Quota,
         Self::VersionTooOld,
+        Self::IdentityUnknown,
+        Self::RoleMissing,
+        Self::TenantForeign,
+        Self::MessageTooLarge,
         Self::Malformed,
         Self::Unavailable,
         Self::Corrupt,
@@ -131,6 +203,10 @@ impl Reason {
             Self::IncarnationChanged => "INCARNATION_CHANGED",
             Self::Quota => "QUOTA",
             Self::VersionTooOld => "VERSION_TOO_OLD",
+            Self::IdentityUnknown => "IDENTITY_UNKNOWN",
+            Self::RoleMissing => "ROLE_MISSING",
+            Self::TenantForeign => "TENANT_FOREIGN",
+            Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
             Self::Malformed => "MALFORMED",
             Self::Unavailable => "UNAVAILABLE",
             Self::Corrupt => "CORRUPT",
@@ -154,7 +230,11 @@ impl Reason {
             | Self::JobUnknown
             | Self::JobUnfinished
             | Self::Quota
-            | Self::VersionTooOld => Fault::Config,
+            | Self::VersionTooOld
+            | Self::IdentityUnknown
+            | Self::RoleMissing
+            | Self::TenantForeign
+            | Self::MessageTooLarge => Fault::Config,
             Self::RowCountMismatch | Self::PartMissing | Self::PartKeyForeign => Fault::Bug,
             Self::Malformed => Fault::Input,
             Self::Unavailable => Fault::Unavailable,
@@ -180,6 +260,10 @@ pub struct CallError {
     pub reason: Reason,
     /// Why, for people; no credentials.
     pub message: String,
+    /// The field of the request that is at fault, if one is.
+    pub field: Option<String>,
+    /// How long to wait before another try, if the one who refuses knows.
+    pub retry_after: Option<Duration>,
 }
 
 impl CallError {
@@ -189,7 +273,16 @@ impl CallError {
             fault: reason.fault(),
             reason,
             message: message.into(),
+            field: None,
+            retry_after: None,
         }
+    }
+
+    /// The same error, told to be that of one field of the request.
+    #[must_use]
+    pub fn in_field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
     }
 }
 
