@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use bytes::Bytes;
 use quire_core::{Stage, Trouble, TroubleCode};
@@ -57,13 +58,38 @@ pub fn documents(
     wanted: Wanted,
     limits: &Limits,
 ) -> mpsc::Receiver<FoundDocument> {
+    let (stores, entry) = (stores.clone(), entry.clone());
+    read_with(wanted, limits, move |runtime| {
+        let location = stores
+            .resolve(&entry.uri)
+            .map_err(|e| Trouble::new(Stage::Fetch, TroubleCode::Other, e.to_string()))?;
+        Object::open(&location, &entry, runtime)
+    })
+}
+
+/// As [`documents`], from a copy of the entry's object in a local file. Whoever made the copy
+/// has compared the object with what was listed.
+pub fn documents_of_copy(
+    copy: &Path,
+    wanted: Wanted,
+    limits: &Limits,
+) -> mpsc::Receiver<FoundDocument> {
+    let copy = copy.to_owned();
+    read_with(wanted, limits, move |_| Object::open_file(&copy, None))
+}
+
+fn read_with(
+    wanted: Wanted,
+    limits: &Limits,
+    open: impl FnOnce(&Handle) -> Result<Object, Trouble> + Send + 'static,
+) -> mpsc::Receiver<FoundDocument> {
     let (sender, receiver) = mpsc::channel(1);
     let runtime = Handle::current();
-    let (stores, entry, limits) = (stores.clone(), entry.clone(), limits.clone());
+    let limits = limits.clone();
     // The thread ends with the container or with the receiver, so nobody needs its handle.
     drop(runtime.clone().spawn_blocking(move || {
         let mut sink = Sink::new(sender, wanted);
-        let read = || read_entry(&stores, &entry, &runtime, &limits, &mut sink);
+        let read = || read_object(open(&runtime), &limits, &mut sink);
         let stopped = match catch_unwind(AssertUnwindSafe(read)) {
             Ok(Ok(())) => false,
             Ok(Err(Stop)) => true,
@@ -80,17 +106,11 @@ pub fn documents(
     receiver
 }
 
-fn read_entry(
-    stores: &Stores,
-    entry: &Entry,
-    runtime: &Handle,
+fn read_object(
+    opened: Result<Object, Trouble>,
     limits: &Limits,
     sink: &mut Sink,
 ) -> Result<(), Stop> {
-    let opened = stores
-        .resolve(&entry.uri)
-        .map_err(|e| Trouble::new(Stage::Fetch, TroubleCode::Other, e.to_string()))
-        .and_then(|location| Object::open(&location, entry, runtime));
     match opened {
         Ok(object) => {
             let budget = Budget::of(&object, limits);

@@ -9,14 +9,17 @@ mod limits;
 mod listing;
 mod media;
 mod object;
+mod secrets;
 mod stores;
 mod unreadable;
+mod web;
 
 pub use address::{Address, Scheme};
-pub use documents::{FoundDocument, Wanted, documents};
+pub use documents::{FoundDocument, Wanted, documents, documents_of_copy};
 pub use entry::{Entry, Listed};
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use listing::{list, list_except};
 pub use media::{HEAD_BYTES, is_page_document, media_type};
 pub use stores::{Location, OutputLocation, Place, StoreKind, StoreSettings, Stores, sibling};
+pub use web::{HttpSettings, NameResolver};

@@ -16,9 +16,10 @@ use object_store::{GetOptions, GetRange, ObjectStore};
 use quire_core::{Stage, Trouble, TroubleCode};
 use tokio::runtime::Handle;
 
+use crate::address::Address;
 use crate::entry::Entry;
-use crate::error::scrub;
-use crate::stores::{Location, Place};
+use crate::error::{Error, scrub};
+use crate::stores::{Place, Stores};
 use crate::unreadable::{TroubleError, trouble_of_io};
 
 /// Bytes fetched at once from a store while reading in order; also the largest single request.
@@ -55,21 +56,23 @@ pub(crate) fn local_etag(metadata: &Metadata) -> String {
 
 impl Object {
     /// Opens what `entry` names, and refuses it if it has changed since it was listed.
-    pub(crate) fn open(
-        location: &Location,
-        entry: &Entry,
-        runtime: &Handle,
-    ) -> Result<Self, Trouble> {
-        match &location.place {
-            Place::Local(path) => Self::open_file(path, entry.etag.as_deref()),
+    /// An object of the web is read whole by that, since many of its servers hand out no ranges.
+    pub(crate) fn open(stores: &Stores, entry: &Entry, runtime: &Handle) -> Result<Self, Trouble> {
+        let other = |e: Error| Trouble::new(Stage::Fetch, TroubleCode::Other, e.to_string());
+        let known = entry.etag.as_deref();
+        let address = Address::parse(&entry.uri).map_err(other)?;
+        if let Address::Web(url) = &address {
+            return runtime.block_on(stores.web().read(url, known));
+        }
+        match stores.at(&address).map_err(other)?.place {
+            Place::Local(path) => Self::open_file(&path, known),
             Place::Remote { store, path } => {
-                let known = entry.etag.as_deref();
-                runtime.block_on(Self::open_remote(store, path, known, runtime))
+                runtime.block_on(Self::open_remote(&store, &path, known, runtime))
             }
         }
     }
 
-    fn open_file(path: &FilePath, known_etag: Option<&str>) -> Result<Self, Trouble> {
+    pub(crate) fn open_file(path: &FilePath, known_etag: Option<&str>) -> Result<Self, Trouble> {
         let fetch = |e: io::Error| trouble_of_io(&e, Stage::Fetch);
         // Opening a pipe or device could wait for ever, so what it is comes first.
         let metadata = std::fs::metadata(path).map_err(fetch)?;
@@ -201,7 +204,7 @@ impl RemoteObject {
 }
 
 /// Tags are compared without quotes: listings and single answers of one store differ in them.
-fn check_etag(known: Option<&str>, found: Option<&str>) -> Result<(), Trouble> {
+pub(crate) fn check_etag(known: Option<&str>, found: Option<&str>) -> Result<(), Trouble> {
     let (Some(known), Some(found)) = (known, found) else {
         return Ok(());
     };
