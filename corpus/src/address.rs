@@ -9,7 +9,15 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
+use url::Url;
+
 use crate::error::{Error, Result, scrub};
+use crate::secrets::query_holds_secret;
+
+const NO_CREDENTIALS: &str = "credentials do not belong in an address";
+const NO_SIGNED_QUERIES: &str =
+    "a signature, token or key does not belong in an address, since addresses are kept";
+const NO_LOCAL_FILES: &str = "a list that lies elsewhere cannot name files of this machine";
 
 /// Which protocol an object store speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +61,9 @@ pub enum Address {
         bucket: String,
         key: String,
     },
+    /// An `https://` or `http://` address without credentials and fragment: an input only. Which
+    /// hosts may be read is for the settings to say.
+    Web(Url),
 }
 
 impl Address {
@@ -78,21 +89,19 @@ impl Address {
                 let bytes = percent_decode(path).ok_or_else(|| refuse("bad percent encoding"))?;
                 Self::local(Path::new(&OsString::from_vec(bytes)))
             }
-            "http" | "https" => Err(refuse(
-                "web addresses are not read; fetch the files first, or use a store",
-            )),
+            "http" | "https" => web(text),
             _ => {
                 let scheme = Scheme::parse(&scheme)
                     .ok_or_else(|| refuse("scheme is not one of file, s3, gs, az"))?;
                 let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
                 if bucket.contains('@') {
-                    return Err(refuse("credentials do not belong in an address"));
+                    return Err(refuse(NO_CREDENTIALS));
                 }
                 if bucket.is_empty() || bucket.contains(['?', '#', ':', '%']) {
                     return Err(refuse("names no bucket"));
                 }
-                if looks_signed(key) {
-                    return Err(refuse("signed queries do not belong in an address"));
+                if query_holds_secret(key) {
+                    return Err(refuse(NO_SIGNED_QUERIES));
                 }
                 Ok(Self::Remote {
                     scheme,
@@ -140,7 +149,8 @@ impl Address {
         Ok(Self::Local(plain))
     }
 
-    /// The canonical URI: no credentials, no query, no relative parts.
+    /// The canonical URI: no credentials, no relative parts; a query only of a web address, and
+    /// only one that holds nothing secret.
     pub fn uri(&self) -> String {
         match self {
             Self::Local(path) => {
@@ -153,6 +163,7 @@ impl Address {
             } => {
                 format!("{}://{bucket}/{key}", scheme.as_str())
             }
+            Self::Web(url) => url.as_str().to_owned(),
         }
     }
 
@@ -161,15 +172,28 @@ impl Address {
     pub fn within_list(&self, text: &str) -> Result<Self> {
         if split_scheme(text).is_some() {
             let address = Self::parse(text)?;
-            if matches!((self, &address), (Self::Remote { .. }, Self::Local(_))) {
+            if !matches!(self, Self::Local(_)) && matches!(address, Self::Local(_)) {
                 return Err(Error::Address {
-                    address: text.to_owned(),
-                    reason: "a list in a store cannot name files of this machine".into(),
+                    address: scrub(text),
+                    reason: NO_LOCAL_FILES.into(),
                 });
             }
             return Ok(address);
         }
+        if query_holds_secret(text) {
+            return Err(Error::Address {
+                address: scrub(text),
+                reason: NO_SIGNED_QUERIES.into(),
+            });
+        }
         match self {
+            Self::Web(list) => match list.join(text) {
+                Ok(url) => web(url.as_str()),
+                Err(_) => Err(Error::Address {
+                    address: scrub(text),
+                    reason: "is no web address".into(),
+                }),
+            },
             Self::Local(list) => {
                 let folder = list.parent().unwrap_or(Path::new("/"));
                 Self::local(&folder.join(text))
@@ -184,9 +208,7 @@ impl Address {
                     reason: reason.to_owned(),
                 };
                 if text.starts_with('/') {
-                    return Err(refuse(
-                        "a list in a store cannot name files of this machine",
-                    ));
+                    return Err(refuse(NO_LOCAL_FILES));
                 }
                 let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
                 let mut parts: Vec<&str> =
@@ -221,22 +243,23 @@ pub(crate) fn split_scheme(text: &str) -> Option<(&str, &str)> {
     (starts && goes_on).then_some((scheme, rest))
 }
 
-/// A key that ends in a query as signed web addresses have it.
-fn looks_signed(key: &str) -> bool {
-    let Some((_, query)) = key.split_once('?') else {
-        return false;
+/// Understands a web address.
+fn web(text: &str) -> Result<Address> {
+    let refuse = |address: String, reason: &str| Error::Address {
+        address,
+        reason: reason.to_owned(),
     };
-    let query = query.to_ascii_lowercase();
-    [
-        "x-amz-",
-        "x-goog-",
-        "awsaccesskeyid=",
-        "signature=",
-        "sig=",
-        "token=",
-    ]
-    .iter()
-    .any(|name| query.contains(name))
+    // What cannot be parsed may hold a password anywhere, so none of it is shown.
+    let mut url = Url::parse(text)
+        .map_err(|_| refuse("https://...".to_owned(), "cannot be understood as an address"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse(scrub(url.as_str()), NO_CREDENTIALS));
+    }
+    if query_holds_secret(url.as_str()) {
+        return Err(refuse(scrub(url.as_str()), NO_SIGNED_QUERIES));
+    }
+    url.set_fragment(None);
+    Ok(Address::Web(url))
 }
 
 /// Everything but unreserved characters, the slash and a few harmless signs becomes `%XX`.
@@ -320,6 +343,10 @@ mod tests {
         );
         assert_eq!(uri_of("S3://bucket"), "s3://bucket/");
         assert_eq!(uri_of("azure://box/k"), "az://box/k");
+        assert_eq!(
+            uri_of("HTTPS://Example.ORG:443/a/../b c.pdf?id=3#page=2"),
+            "https://example.org/b%20c.pdf?id=3"
+        );
     }
 
     #[test]
@@ -330,10 +357,17 @@ mod tests {
             assert!(!said.contains("secret"), "{said}");
         };
         check("", "empty");
-        check("https://host/a?sig=secret", "web addresses");
+        check("https://host/a?sig=secret", "does not belong");
+        check("https://host/a?x=1&X-Amz-Signature=secret", "does not belong");
+        check("https://box/a?sv=2024&se=2030&sig=secret%3D", "does not belong");
+        check("https://me:secret@host/a", "credentials");
+        check("https://secret@host/a", "credentials");
+        check("https://me:sec/secret@host/a", "cannot be understood");
+        check("https://ho st/secret", "cannot be understood");
         check("ftp://host/a", "scheme is not one of");
         check("s3://key:secret@bucket/a", "credentials");
-        check("s3://bucket/a?X-Amz-Signature=secret", "signed");
+        check("s3://bucket/a?X-Amz-Signature=secret", "does not belong");
+        check("az://box/a?sv=2024&sig=secret", "does not belong");
         check("s3:///a", "names no bucket");
         check("file:///a%zz", "percent");
         check("file://host/a", "absolute path");
@@ -354,5 +388,14 @@ mod tests {
         assert!(uri(&remote, "../../x.pdf").is_err());
         assert!(uri(&remote, "/etc/passwd").is_err());
         assert!(uri(&remote, "file:///etc/passwd").is_err());
+        let web = Address::parse("https://example.org/lists/all.txt").unwrap();
+        assert_eq!(uri(&web, "x.pdf").unwrap(), "https://example.org/lists/x.pdf");
+        assert_eq!(uri(&web, "/y.pdf").unwrap(), "https://example.org/y.pdf");
+        assert_eq!(uri(&web, "s3://b/z.pdf").unwrap(), "s3://b/z.pdf");
+        assert!(uri(&web, "file:///etc/passwd").is_err());
+        for list in [&local, &remote, &web] {
+            let said = uri(list, "a.pdf?X-Amz-Signature=secret").unwrap_err();
+            assert!(!said.to_string().contains("secret"), "{said}");
+        }
     }
 }

@@ -60,10 +60,7 @@ pub fn documents(
 ) -> mpsc::Receiver<FoundDocument> {
     let (stores, entry) = (stores.clone(), entry.clone());
     read_with(wanted, limits, move |runtime| {
-        let location = stores
-            .resolve(&entry.uri)
-            .map_err(|e| Trouble::new(Stage::Fetch, TroubleCode::Other, e.to_string()))?;
-        Object::open(&location, &entry, runtime)
+        Object::open(&stores, &entry, runtime)
     })
 }
 

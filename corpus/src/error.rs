@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use quire_core::{Fault, Faulty};
 use thiserror::Error;
 
+use crate::secrets::query_holds_secret;
+
 /// Shorthand for this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -85,13 +87,22 @@ pub(crate) fn scrub(message: &str) -> String {
         let ends_address = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ')' | '>');
         let end = rest.find(ends_address).unwrap_or(rest.len());
         let address = &rest[..end];
+        // A fragment may hold a token, too, but also be a part of a key.
+        let fragment = address.find('#').filter(|at| address[*at..].contains('='));
         let query = address.find('?').unwrap_or(address.len());
+        let query = fragment.map_or(query, |at| at.min(query));
         let authority = address[..query].find('/').unwrap_or(query);
         let host = address[..authority].rfind('@').map_or(0, |at| at + 1);
         clean.push_str(&address[host..query]);
         rest = &rest[end..];
     }
     clean.push_str(rest);
+    // What has no scheme, because somebody left it out.
+    if query_holds_secret(&clean)
+        && let Some((before, _)) = clean.split_once('?')
+    {
+        return before.to_owned();
+    }
     clean
 }
 
@@ -109,5 +120,8 @@ mod tests {
             "at (https://h/p/q) and s3://b/k",
         );
         check("https://h?sig=a", "https://h");
+        check("https://h/a#access_token=b", "https://h/a");
+        check("s3://b/what#1.pdf", "s3://b/what#1.pdf");
+        check("h/p?X-Amz-Signature=abc", "h/p");
     }
 }

@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
+use crate::web::{HttpSettings, NameResolver, SystemNames, Web};
 
 /// Protocol of a configured store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -164,11 +165,31 @@ struct Inner {
     settings: BTreeMap<String, StoreSettings>,
     /// Clients already made.
     clients: Mutex<HashMap<ClientId, Arc<dyn ObjectStore>>>,
+    web: Web,
 }
 
 impl Stores {
-    /// Checks the settings. Clients are made when an address first needs them.
+    /// Checks the settings. Clients are made when an address first needs them. No web address may
+    /// be read.
     pub fn open(settings: &BTreeMap<String, StoreSettings>) -> Result<Self> {
+        Self::open_with_http(settings, &HttpSettings::default())
+    }
+
+    /// Like [`Stores::open`], and inputs may lie at the web addresses that `http` allows.
+    pub fn open_with_http(
+        settings: &BTreeMap<String, StoreSettings>,
+        http: &HttpSettings,
+    ) -> Result<Self> {
+        Self::open_with_names(settings, http, Arc::new(SystemNames))
+    }
+
+    /// Like [`Stores::open_with_http`], with host names looked up by `names` instead of the
+    /// system.
+    pub fn open_with_names(
+        settings: &BTreeMap<String, StoreSettings>,
+        http: &HttpSettings,
+        names: Arc<dyn NameResolver>,
+    ) -> Result<Self> {
         for (name, store) in settings {
             store.validate(name)?;
         }
@@ -177,13 +198,19 @@ impl Stores {
         let inner = Inner {
             settings: settings.clone(),
             clients: Mutex::default(),
+            web: Web::open(http, names)?,
         };
         Ok(Self {
             inner: Arc::new(inner),
         })
     }
 
-    /// Understands a URI or plain local path; asks nobody whether the object exists.
+    pub(crate) fn web(&self) -> &Web {
+        &self.inner.web
+    }
+
+    /// Understands a URI or plain local path of a place that can be written to, too; asks nobody
+    /// whether the object exists.
     pub fn resolve(&self, uri: &str) -> Result<Location> {
         self.at(&Address::parse(uri)?)
     }
@@ -206,6 +233,7 @@ impl Stores {
                     path,
                 }
             }
+            Address::Web(_) => return Err(only_an_input(address)),
         };
         Ok(Location { uri, place })
     }
@@ -257,6 +285,7 @@ impl Stores {
                     source: std::io::Error::other("a remote address became local"),
                 }),
             },
+            Address::Web(_) => Err(only_an_input(address)),
         }
     }
 
@@ -326,6 +355,14 @@ pub fn sibling(output: &str, suffix: &str) -> Result<String> {
             }
             .uri())
         }
+        web @ Address::Web(_) => Err(only_an_input(&web)),
+    }
+}
+
+fn only_an_input(address: &Address) -> Error {
+    Error::Address {
+        address: address.uri(),
+        reason: "a web address can be an input only".into(),
     }
 }
 

@@ -13,7 +13,7 @@ use quire_core::{Stage, Trouble, TroubleCode};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
-use super::{Candidate, Findings, blocking, local, local_paths, remote};
+use super::{Candidate, Findings, blocking, local, local_paths, remote, web};
 use crate::address::{Address, split_scheme};
 use crate::container::packed::{Budget, Unpacked};
 use crate::entry::Entry;
@@ -129,14 +129,7 @@ fn open(
     etag: Option<String>,
     runtime: &Handle,
 ) -> Result<Object, Trouble> {
-    let location = stores
-        .at(list)
-        .map_err(|e| Trouble::new(Stage::Fetch, TroubleCode::Other, e.to_string()))?;
-    Object::open(
-        &location,
-        &Entry::new(location.uri.clone(), 0, etag),
-        runtime,
-    )
+    Object::open(stores, &Entry::new(list.uri(), 0, etag), runtime)
 }
 
 /// Lines of a plain list. Empty ones are skipped; there are no comments.
@@ -299,6 +292,7 @@ async fn look_up(
             let excluded = local_paths(excluded);
             blocking(move || local::add_listed(path, license, &excluded)).await
         }
+        Ok(Address::Web(url)) => Ok(web::add_listed(stores, &url, license).await),
         Ok(remote) => Ok(remote::add_listed(stores, &remote, license, excluded).await),
         Err(e) => {
             let message = e.to_string();

@@ -105,7 +105,7 @@ impl<'a> Walk<'a> {
                 Ok(path) => match Address::local(&path)? {
                     Address::Local(path) if path.is_dir() => self.folder(path),
                     Address::Local(path) => self.file(path, false),
-                    Address::Remote { .. } => {}
+                    Address::Remote { .. } | Address::Web(_) => {}
                 },
                 Err(e) => {
                     if let Ok(address) = Address::local(e.path()) {

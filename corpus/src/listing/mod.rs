@@ -1,7 +1,8 @@
 //! From inputs as people type them to entries in a stable order.
 //!
 //! An input is a folder (walked whole), a file, a pattern, a prefix of a store, or `@FILE`: a list
-//! of one address a line. A JSON-lines file whose rows name addresses stands for what it names.
+//! of one address a line. A JSON-lines file whose rows name addresses stands for what it names. A
+//! web address is one object.
 //! The rules:
 //! - Entries are sorted by canonical URI, whatever the order of the inputs; one object reached
 //!   twice, through links too, is one entry.
@@ -15,6 +16,7 @@
 mod lists;
 mod local;
 mod remote;
+mod web;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -25,7 +27,7 @@ use tokio::runtime::Handle;
 
 use crate::address::Address;
 use crate::entry::{Entry, Listed};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, scrub};
 use crate::stores::Stores;
 
 /// Lists `inputs`; see the module for the rules.
@@ -50,7 +52,7 @@ pub async fn list_except(
         let reason = list_input(stores, input, &excluded, &mut found).await?;
         if found.len() == before {
             return Err(Error::NothingFound {
-                input: input.clone(),
+                input: scrub(input),
                 reason: reason.to_owned(),
             });
         }
@@ -78,6 +80,7 @@ async fn list_input(
             Ok(reason)
         }
         remote @ Address::Remote { .. } => remote::find(stores, &remote, excluded, found).await,
+        Address::Web(url) => web::find(stores, &url, found).await,
     }
 }
 
@@ -94,7 +97,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 fn local_paths(addresses: &[Address]) -> Vec<PathBuf> {
     let local = |address: &Address| match address {
         Address::Local(path) => Some(path.clone()),
-        Address::Remote { .. } => None,
+        Address::Remote { .. } | Address::Web(_) => None,
     };
     addresses.iter().filter_map(local).collect()
 }

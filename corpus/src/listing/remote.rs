@@ -178,6 +178,6 @@ fn with_key(address: &Address, key: &str) -> Address {
             bucket: bucket.clone(),
             key: key.to_owned(),
         },
-        Address::Local(path) => Address::Local(path.clone()),
+        Address::Local(_) | Address::Web(_) => address.clone(),
     }
 }
