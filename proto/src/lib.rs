@@ -18,8 +18,13 @@ mod calls;
 pub mod v1;
 
 mod convert;
+pub mod grpc;
+mod status;
+mod trace;
 
 /// The definitions of package `quire.v1` as an encoded `FileDescriptorSet`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!("generated/quire.v1.bin");
 
 pub use calls::{AdminCalls, CallError, DatasetCalls, JobCalls, JobUpdates, Reason, WorkerCalls};
+pub use status::ERROR_DOMAIN;
+pub use trace::{TRACEPARENT, current_traceparent, is_traceparent, with_traceparent};
