@@ -2,14 +2,21 @@
 //! commits the parts. It never names the coordinator: control comes through `quire-proto`.
 
 mod config;
+mod drain;
 mod engine;
 mod error;
 mod lease;
+pub mod metrics;
 pub mod pipeline;
+mod scratch;
 pub mod signals;
+mod status;
+mod storage;
 mod worker;
 
-pub use config::WorkerConfig;
+pub use config::{MOST_PREFETCHED, WorkerConfig};
+pub use drain::{DrainedBy, Left, Shutdown};
 pub use engine::EnginePool;
 pub use error::{Error, Result};
-pub use worker::{Shutdown, Worker};
+pub use status::{WorkerHealth, WorkerStatus};
+pub use worker::Worker;

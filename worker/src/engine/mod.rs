@@ -4,7 +4,7 @@
 mod thread;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use quire_core::{Engine, EngineInfo, Fault, Line, PageImage, PageRequest, Recognition, Trouble};
@@ -25,7 +25,11 @@ pub struct EnginePool {
 /// What the pool and its threads both see.
 struct Shared {
     info: EngineInfo,
+    /// Where the engines run, each once.
+    devices: Vec<String>,
     in_flight: usize,
+    /// Threads that have not ended.
+    n_living: AtomicUsize,
     permits: Semaphore,
     next_ticket: AtomicU64,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
@@ -47,12 +51,22 @@ impl Shared {
 }
 
 impl EnginePool {
-    /// Starts one thread an engine. All engines must be of one kind: they share the queue.
+    /// Starts one thread an engine, all on this machine's processor.
+    ///
+    /// # Errors
+    /// As [`Self::start_on`].
+    pub fn start(engines: Vec<Box<dyn Engine>>) -> Result<Self> {
+        let on_cpu = |engine| ("cpu".to_owned(), engine);
+        Self::start_on(engines.into_iter().map(on_cpu).collect())
+    }
+
+    /// Starts one thread an engine, each with the device it runs on, such as `cuda:0`. All
+    /// engines must be of one kind: they share the queue.
     ///
     /// # Errors
     /// When `engines` is empty or a thread cannot be started.
-    pub fn start(engines: Vec<Box<dyn Engine>>) -> Result<Self> {
-        let Some(first) = engines.first() else {
+    pub fn start_on(engines: Vec<(String, Box<dyn Engine>)>) -> Result<Self> {
+        let Some((_, first)) = engines.first() else {
             return Err(Error::Engine {
                 message: "no engine was given".into(),
                 fault: Fault::Config,
@@ -60,21 +74,29 @@ impl EnginePool {
         };
         let in_flight: usize = engines
             .iter()
-            .map(|engine| engine.pages_in_flight().max(1))
+            .map(|(_, engine)| engine.pages_in_flight().max(1))
             .sum();
+        let mut devices: Vec<String> = Vec::new();
+        for (device, _) in &engines {
+            if !devices.contains(device) {
+                devices.push(device.clone());
+            }
+        }
         let (queue, pages) = crossbeam_channel::bounded(in_flight);
         let shared = Arc::new(Shared {
             info: first.info().clone(),
+            devices,
             in_flight,
+            n_living: AtomicUsize::new(engines.len()),
             permits: Semaphore::new(in_flight),
             next_ticket: AtomicU64::new(0),
             waiting: Mutex::new(HashMap::new()),
         });
-        for (index, engine) in engines.into_iter().enumerate() {
+        for (index, (device, engine)) in engines.into_iter().enumerate() {
             let (shared, pages) = (Arc::clone(&shared), pages.clone());
             std::thread::Builder::new()
                 .name(format!("engine-{index}"))
-                .spawn(move || thread::run(engine, &shared, pages))
+                .spawn(move || thread::run(engine, device, &shared, pages))
                 .map_err(|source| Error::Engine {
                     message: format!("cannot start an engine thread: {source}"),
                     fault: Fault::Unavailable,
@@ -86,6 +108,16 @@ impl EnginePool {
     /// Who reads.
     pub fn info(&self) -> &EngineInfo {
         &self.shared.info
+    }
+
+    /// Where the engines run, each once.
+    pub fn devices(&self) -> Vec<String> {
+        self.shared.devices.clone()
+    }
+
+    /// Whether every engine has given up: no page will be read any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.shared.n_living.load(Ordering::Relaxed) == 0
     }
 
     /// Pages that are worth preparing at once.

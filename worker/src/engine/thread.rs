@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use quire_core::{
@@ -26,16 +28,55 @@ impl Held {
 struct Source<'a> {
     pages: &'a Receiver<PageRequest>,
     held: &'a Held,
+    busy: Busy,
+}
+
+/// Counts the time in which the engine does not wait for a page.
+struct Busy {
+    counter: metrics::Counter,
+    since: Instant,
+    /// Less than a millisecond, which is what is counted.
+    rest: Duration,
+}
+
+impl Busy {
+    fn of(device: &str) -> Self {
+        let device = device.to_owned();
+        Self {
+            counter: metrics::counter!(
+                "quire_worker_engine_busy_milliseconds_total",
+                "device" => device
+            ),
+            since: Instant::now(),
+            rest: Duration::ZERO,
+        }
+    }
+
+    fn count(&mut self) {
+        let now = Instant::now();
+        self.rest += now - self.since;
+        self.since = now;
+        let whole = self.rest.as_millis() as u64;
+        self.counter.increment(whole);
+        self.rest -= Duration::from_millis(whole);
+    }
+
+    fn waited(&mut self) {
+        self.since = Instant::now();
+    }
 }
 
 impl PageSource for Source<'_> {
     fn next(&mut self) -> Option<PageRequest> {
+        self.busy.count();
         let page = self.pages.recv().ok()?;
+        self.busy.waited();
         self.held.tickets().insert(page.ticket);
         Some(page)
     }
 
     fn try_next(&mut self) -> TryNext {
+        self.busy.count();
         match self.pages.try_recv() {
             Ok(page) => {
                 self.held.tickets().insert(page.ticket);
@@ -60,13 +101,29 @@ impl AnswerSink for Sink<'_> {
 }
 
 /// Serves pages until the pool is dropped or the engine gives up.
-pub(super) fn run(mut engine: Box<dyn Engine>, shared: &Arc<Shared>, pages: Receiver<PageRequest>) {
+pub(super) fn run(
+    engine: Box<dyn Engine>,
+    device: String,
+    shared: &Arc<Shared>,
+    pages: Receiver<PageRequest>,
+) {
+    serve(engine, &device, shared, &pages);
+    shared.n_living.fetch_sub(1, Ordering::Relaxed);
+}
+
+fn serve(
+    mut engine: Box<dyn Engine>,
+    device: &str,
+    shared: &Arc<Shared>,
+    pages: &Receiver<PageRequest>,
+) {
     loop {
         let held = Held::default();
         let served = catch_unwind(AssertUnwindSafe(|| {
             let mut source = Source {
-                pages: &pages,
+                pages,
                 held: &held,
+                busy: Busy::of(device),
             };
             engine.serve(
                 &mut source,
@@ -80,7 +137,7 @@ pub(super) fn run(mut engine: Box<dyn Engine>, shared: &Arc<Shared>, pages: Rece
         match served {
             Ok(Ok(())) => return,
             Ok(Err(error)) => {
-                tracing::error!(%error, "an engine cannot go on");
+                tracing::error!(device, %error, "an engine cannot go on");
                 for ticket in left {
                     shared.settle(ticket, Err(error.to_string()));
                 }

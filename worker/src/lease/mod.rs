@@ -1,38 +1,32 @@
-//! The worker's side of leases: ask for shards, keep them alive, report or give back.
+//! The worker's side of leases: ask for shards, keep them alive, deliver them or give them back.
 
 mod acquire;
+mod backoff;
 mod complete;
+mod deliver;
 mod progress;
 mod renew;
+mod serve;
+mod session;
+mod work;
 
-pub(crate) use acquire::{Acquired, acquire, register};
-pub(crate) use complete::{commit, fail, release};
+pub(crate) use complete::release;
 pub(crate) use progress::{HeldLeases, ShardProgress};
-pub(crate) use renew::renew;
+pub(crate) use renew::Heart;
+pub(crate) use serve::{Service, Tally};
+pub(crate) use session::{Session, introduction};
+pub(crate) use work::{Shared, words_of};
 
-use std::time::Duration;
+pub(crate) use backoff::Backoff;
 
 use quire_core::Fault;
-use quire_proto::CallError;
+use quire_proto::{CallError, Reason};
 
-/// Calls are repeated while the coordinator is away; anything else is an answer.
-const TRIES: u32 = 8;
-
-/// Repeats a call while its answer is "unavailable", waiting longer each time.
-pub(crate) async fn retried<T, F>(mut call: impl FnMut() -> F) -> Result<T, CallError>
-where
-    F: Future<Output = Result<T, CallError>>,
-{
-    let mut pause = Duration::from_millis(100);
-    for _ in 1..TRIES {
-        match call().await {
-            Err(error) if error.fault == Fault::Unavailable => {
-                tracing::warn!(%error, "the coordinator is away, trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(10));
-            }
-            answer => return answer,
-        }
+/// Whether a refusal stands however often the worker asks: it is not let in, or speaks another
+/// language. Everything else is trouble of the coordinator's own, which passes.
+pub(crate) fn is_final(error: &CallError) -> bool {
+    match error.reason {
+        Reason::Quota | Reason::JobNotRunning | Reason::JobUnknown | Reason::JobUnfinished => false,
+        _ => matches!(error.fault, Fault::Config | Fault::Input),
     }
-    call().await
 }

@@ -1,41 +1,83 @@
-//! What a shard has done so far, as heartbeats report it.
+//! What is known of the leases a worker holds, as the heartbeat reports it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use quire_core::{DocId, LeaseId};
 use quire_proto::v1::{LeaseProgress, LeaseStage};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use super::session::Session;
+use crate::drain::InHand;
+use crate::metrics;
+
+/// Why work on a shard stops before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The coordinator says so: somebody else has it, or its job has ended.
+    Taken,
+    /// The session is over, and its leases with it.
+    SessionLost,
+    /// The worker leaves.
+    GiveBack,
+}
 
 /// Progress of one shard; shared between its pipeline and the heartbeat.
 #[derive(Debug)]
 pub(crate) struct ShardProgress {
+    n_rows: u32,
     stage: AtomicI32,
     rows_done: AtomicU32,
     rows_failed: AtomicU32,
     documents: Mutex<BTreeMap<String, u32>>,
-    /// Cancelled when the coordinator takes the shard away.
-    pub(crate) abandoned: CancellationToken,
+    reading_since: OnceLock<Instant>,
+    session: Arc<Session>,
+    stop: CancellationToken,
+    why: OnceLock<Stop>,
 }
 
 impl ShardProgress {
-    fn new() -> Self {
+    fn new(session: Arc<Session>, n_rows: u32) -> Self {
         Self {
+            n_rows,
             stage: AtomicI32::new(LeaseStage::Queued.into()),
             rows_done: AtomicU32::new(0),
             rows_failed: AtomicU32::new(0),
             documents: Mutex::default(),
-            abandoned: CancellationToken::new(),
+            reading_since: OnceLock::new(),
+            session,
+            stop: CancellationToken::new(),
+            why: OnceLock::new(),
         }
     }
 
     pub(crate) fn enter(&self, stage: LeaseStage) {
+        if stage == LeaseStage::Reading {
+            self.reading_since.get_or_init(Instant::now);
+        }
         self.stage.store(stage.into(), Ordering::Relaxed);
     }
 
+    fn is_in(&self, stage: LeaseStage) -> bool {
+        self.stage.load(Ordering::Relaxed) == i32::from(stage)
+    }
+
     pub(crate) fn rows_done(&self, ok: u32, failed: u32) {
-        self.rows_done.fetch_add(ok + failed, Ordering::Relaxed);
+        metrics::pages("ok", ok);
+        metrics::pages("failed", failed);
+        self.count(ok + failed, failed);
+    }
+
+    /// Rows that the plan had settled already.
+    pub(crate) fn rows_skipped(&self, n: u32) {
+        metrics::pages("skipped", n);
+        self.count(n, 0);
+    }
+
+    fn count(&self, done: u32, failed: u32) {
+        self.rows_done.fetch_add(done, Ordering::Relaxed);
         self.rows_failed.fetch_add(failed, Ordering::Relaxed);
     }
 
@@ -51,6 +93,34 @@ impl ShardProgress {
         }
     }
 
+    /// Marks a document under suspicion, and has the coordinator told before it can do harm.
+    pub(crate) fn suspect(self: &Arc<Self>, doc_id: &DocId) -> InFlight {
+        let in_flight = self.document(doc_id);
+        self.session.beat_soon();
+        in_flight
+    }
+
+    /// Documents that are worked on now.
+    pub(crate) fn in_flight(&self) -> Vec<String> {
+        self.documents().keys().cloned().collect()
+    }
+
+    /// Ends the work; the first reason counts.
+    pub(crate) fn stop(&self, why: Stop) {
+        self.why.get_or_init(|| why);
+        self.stop.cancel();
+    }
+
+    /// Waits until the work is to end.
+    pub(crate) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Why the work is to end, if it is.
+    pub(crate) fn why_stopped(&self) -> Option<Stop> {
+        self.why.get().copied()
+    }
+
     fn documents(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
         self.documents
             .lock()
@@ -63,7 +133,20 @@ impl ShardProgress {
             stage: self.stage.load(Ordering::Relaxed),
             rows_done: self.rows_done.load(Ordering::Relaxed),
             rows_failed: self.rows_failed.load(Ordering::Relaxed),
-            documents_in_flight: self.documents().keys().cloned().collect(),
+            documents_in_flight: self.in_flight(),
+        }
+    }
+
+    fn in_hand(&self) -> InHand {
+        let rows_done = self.rows_done.load(Ordering::Relaxed);
+        InHand {
+            rows_done,
+            rows_left: self.n_rows.saturating_sub(rows_done),
+            reading_for: self
+                .reading_since
+                .get()
+                .map(Instant::elapsed)
+                .unwrap_or_default(),
         }
     }
 }
@@ -87,7 +170,7 @@ impl Drop for InFlight {
     }
 }
 
-/// The leases a worker holds now.
+/// The leases a worker holds now. A cheap clone.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct HeldLeases(Arc<Mutex<HashMap<LeaseId, Arc<ShardProgress>>>>);
 
@@ -98,8 +181,23 @@ impl HeldLeases {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    pub(crate) fn hold(&self, lease_id: LeaseId) -> Arc<ShardProgress> {
-        let progress = Arc::new(ShardProgress::new());
+    fn sorted(&self) -> Vec<(LeaseId, Arc<ShardProgress>)> {
+        let mut leases: Vec<_> = self
+            .leases()
+            .iter()
+            .map(|(lease_id, progress)| (lease_id.clone(), Arc::clone(progress)))
+            .collect();
+        leases.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+        leases
+    }
+
+    pub(crate) fn hold(
+        &self,
+        session: &Arc<Session>,
+        lease_id: LeaseId,
+        n_rows: u32,
+    ) -> Arc<ShardProgress> {
+        let progress = Arc::new(ShardProgress::new(Arc::clone(session), n_rows));
         self.leases().insert(lease_id, Arc::clone(&progress));
         progress
     }
@@ -109,46 +207,67 @@ impl HeldLeases {
     }
 
     pub(crate) fn ids(&self) -> Vec<String> {
-        let mut ids: Vec<String> = self
-            .leases()
-            .keys()
-            .map(|lease_id| lease_id.as_str().to_owned())
-            .collect();
-        ids.sort();
-        ids
+        self.sorted()
+            .into_iter()
+            .map(|(lease_id, _)| lease_id.as_str().to_owned())
+            .collect()
     }
 
     pub(crate) fn reports(&self) -> Vec<LeaseProgress> {
-        let mut reports: Vec<LeaseProgress> = self
-            .leases()
+        self.sorted()
             .iter()
             .map(|(lease_id, progress)| progress.report(lease_id))
-            .collect();
-        reports.sort_by(|a, b| a.lease_id.cmp(&b.lease_id));
-        reports
+            .collect()
     }
 
-    pub(crate) fn abandon(&self, lease_id: &str) {
+    /// The shards of which pages are read, with a way to stop them.
+    pub(crate) fn reading(&self) -> Vec<(Arc<ShardProgress>, InHand)> {
+        self.sorted()
+            .into_iter()
+            .filter(|(_, progress)| progress.is_in(LeaseStage::Reading))
+            .map(|(_, progress)| {
+                let in_hand = progress.in_hand();
+                (progress, in_hand)
+            })
+            .collect()
+    }
+
+    pub(crate) fn stop(&self, lease_id: &str, why: Stop) {
         if let Some(progress) = self.leases().get(&LeaseId::new(lease_id)) {
-            progress.abandoned.cancel();
+            progress.stop(why);
         }
     }
 
-    pub(crate) fn abandon_all(&self) {
-        for lease_id in self.ids() {
-            self.abandon(&lease_id);
+    pub(crate) fn stop_all(&self, why: Stop) {
+        for (_, progress) in self.sorted() {
+            progress.stop(why);
+        }
+    }
+
+    /// Stops the shards of which nothing is read yet.
+    pub(crate) fn stop_queued(&self, why: Stop) {
+        for (_, progress) in self.sorted() {
+            if progress.is_in(LeaseStage::Queued) {
+                progress.stop(why);
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use quire_proto::v1::RegisterResponse;
+
     use super::*;
 
-    #[test]
-    fn a_document_is_in_flight_until_its_last_guard_drops() {
+    fn session() -> Arc<Session> {
+        Arc::new(Session::for_test(RegisterResponse::default()))
+    }
+
+    #[tokio::test]
+    async fn a_document_is_in_flight_until_its_last_guard_drops() {
         let held = HeldLeases::default();
-        let progress = held.hold(LeaseId::new("l"));
+        let progress = held.hold(&session(), LeaseId::new("l"), 1);
         let doc_id = DocId::new("d");
         let (first, second) = (progress.document(&doc_id), progress.document(&doc_id));
         drop(first);
@@ -157,12 +276,24 @@ mod tests {
         assert!(held.reports()[0].documents_in_flight.is_empty());
     }
 
-    #[test]
-    fn abandoning_reaches_only_the_named_lease() {
-        let held = HeldLeases::default();
-        let (a, b) = (held.hold(LeaseId::new("a")), held.hold(LeaseId::new("b")));
-        held.abandon("a");
-        held.abandon("unknown");
-        assert!(a.abandoned.is_cancelled() && !b.abandoned.is_cancelled());
+    #[tokio::test]
+    async fn stopping_reaches_only_the_named_lease_and_its_first_reason_counts() {
+        let (held, session) = (HeldLeases::default(), session());
+        let a = held.hold(&session, LeaseId::new("a"), 1);
+        let b = held.hold(&session, LeaseId::new("b"), 1);
+        b.enter(LeaseStage::Reading);
+        held.stop("a", Stop::Taken);
+        held.stop("a", Stop::GiveBack);
+        held.stop("unknown", Stop::Taken);
+        assert_eq!(
+            (a.why_stopped(), b.why_stopped()),
+            (Some(Stop::Taken), None)
+        );
+        let c = held.hold(&session, LeaseId::new("c"), 1);
+        held.stop_queued(Stop::GiveBack);
+        assert_eq!(
+            (b.why_stopped(), c.why_stopped()),
+            (None, Some(Stop::GiveBack))
+        );
     }
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod shard;
 
+mod fetch;
+
 pub(crate) mod unpack;
 
 pub mod render;
@@ -15,39 +17,58 @@ pub(crate) mod write;
 
 pub(crate) mod upload;
 
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use quire_core::EngineInfo;
+use futures::FutureExt;
+use quire_core::{DocId, EngineInfo, Stage, Trouble, TroubleCode};
 use quire_corpus::Stores;
 use quire_dataset::PartRow;
-use quire_proto::v1::Part;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::config::WorkerConfig;
 use crate::engine::EnginePool;
 use crate::error::{Error, Result};
-use recognize::{Reader, Timings};
+use crate::lease::words_of;
+use crate::storage::Storage;
+pub(crate) use fetch::FetchedObjects;
+use fetch::Fetcher;
+use recognize::Reader;
+pub(crate) use recognize::Timings;
 use render::RenderPool;
 use row::RowMaker;
 pub(crate) use shard::Shard;
-use unpack::{UnpackedDocument, by_object, unpack};
-use write::WrittenPart;
+use unpack::{Objects, UnpackedDocument, by_object, unpack};
+pub(crate) use write::WrittenPart;
 
 /// What all shards of a worker share.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     config: Arc<WorkerConfig>,
+    scratch: PathBuf,
     stores: Arc<Stores>,
+    storage: Storage,
     reader: Arc<Reader>,
     /// Documents in memory at once: bounds their bytes.
     open_documents: Arc<Semaphore>,
+    /// Held together by documents that are read, and alone by one that may kill this worker: a
+    /// death must point at it and at nothing else, whatever shard the others are of.
+    alone: Arc<RwLock<()>>,
 }
+
+/// The rows of one line of a plan.
+type LineRows = (usize, Vec<PartRow>, Timings);
 
 impl Pipeline {
     pub(crate) fn new(
         config: Arc<WorkerConfig>,
+        scratch: PathBuf,
         stores: Arc<Stores>,
+        storage: Storage,
         renderer: RenderPool,
         engine: EnginePool,
     ) -> Self {
@@ -55,64 +76,54 @@ impl Pipeline {
         let reader = Arc::new(Reader::new(renderer, engine));
         Self {
             config,
+            scratch,
             stores,
+            storage,
             reader,
             open_documents,
+            alone: Arc::default(),
         }
     }
 
-    pub(crate) fn engine_info(&self) -> &EngineInfo {
+    fn engine_info(&self) -> &EngineInfo {
         self.reader.engine.info()
     }
 
-    /// Reads a whole shard into a part on the scratch disk.
+    /// Whether no engine is left to read with.
+    pub(crate) fn engine_is_lost(&self) -> bool {
+        self.reader.engine.is_lost()
+    }
+
+    /// Copies the input objects of a shard that waits to the scratch disk.
+    pub(crate) async fn fetch(&self, shard: &Shard, fetched: &mut FetchedObjects) {
+        let fetcher = Fetcher {
+            stores: &self.stores,
+            scratch: &self.scratch,
+            storage: &self.storage,
+            most_bytes: self.config.prefetch_bytes,
+        };
+        fetcher.fetch(&shard.plan, fetched).await;
+    }
+
+    /// Reads a whole shard into rows. With `outage_is_error` an input whose store is away ends
+    /// the shard, so that another try reads it; without, it is a failed row.
     ///
     /// # Errors
     /// Trouble with the shard as a whole; pages that cannot be read are rows.
-    pub(crate) async fn read(&self, shard: &Arc<Shard>) -> Result<(WrittenPart, Timings)> {
+    pub(crate) async fn read(
+        &self,
+        shard: &Arc<Shard>,
+        fetched: &Arc<FetchedObjects>,
+        outage_is_error: bool,
+    ) -> Result<(Vec<PartRow>, Timings)> {
         let spec = Arc::new(shard.spec.clone());
-        let mut lines: Vec<Vec<PartRow>> = shard.plan.iter().map(|_| Vec::new()).collect();
-        let makers: Vec<Arc<RowMaker>> = shard
-            .plan
-            .iter()
-            .map(|planned| {
-                let engine = self.engine_info().clone();
-                let job_id = shard.job_id.clone();
-                let spec = Arc::clone(&spec);
-                Arc::new(RowMaker::new(
-                    planned.clone(),
-                    job_id,
-                    shard.shard_idx,
-                    spec,
-                    engine,
-                ))
-            })
-            .collect();
-        for (rows, maker) in lines.iter_mut().zip(&makers) {
-            if let Some(row) = maker.settled() {
-                let failed = u32::from(matches!(row, PartRow::Failed { .. }));
-                shard.progress.rows_done(1 - failed, failed);
-                rows.push(row);
-            }
-        }
+        let makers = self.makers(shard);
+        let mut lines = settled(shard, &makers);
         let mut timings = Timings::default();
-        let mut reading: JoinSet<Result<(usize, Vec<PartRow>, Timings)>> = JoinSet::new();
+        let mut reading: JoinSet<Result<LineRows>> = JoinSet::new();
         let (found, mut documents) = tokio::sync::mpsc::channel::<UnpackedDocument>(1);
-        let unpacking = {
-            let (stores, limits) = (Arc::clone(&self.stores), self.config.limits.clone());
-            let shard = Arc::clone(shard);
-            async move {
-                for run in by_object(&shard.plan) {
-                    unpack(&stores, &limits, &shard.plan, run, |document| {
-                        let found = found.clone();
-                        async move { found.send(document).await.is_ok() }
-                    })
-                    .await;
-                }
-            }
-        };
-        let mut unpacking_task = JoinSet::new();
-        unpacking_task.spawn(unpacking);
+        let mut unpacking = JoinSet::new();
+        unpacking.spawn(self.unpack_all(shard, fetched, found).in_current_span());
         loop {
             let permit = Arc::clone(&self.open_documents)
                 .acquire_owned()
@@ -121,30 +132,47 @@ impl Pipeline {
             let Some(document) = documents.recv().await else {
                 break;
             };
+            if let (true, Err(trouble)) = (outage_is_error, &document.content)
+                && is_outage(trouble)
+            {
+                return Err(Error::Inputs {
+                    uri: shard.plan[document.line].source_uri.clone(),
+                    message: trouble.message.clone(),
+                });
+            }
             let maker = Arc::clone(&makers[document.line]);
-            let isolated = shard
-                .isolated
-                .iter()
-                .any(|doc_id| *doc_id == maker.planned().doc_id.as_str());
+            let doc_id = maker.planned().doc_id.clone();
+            let isolated = shard.isolated.iter().any(|id| *id == doc_id.as_str());
             if isolated {
                 gather(&mut reading, &mut lines, &mut timings).await?;
             }
             let (reader, spec) = (Arc::clone(&self.reader), Arc::clone(&spec));
             let progress = Arc::clone(&shard.progress);
-            reading.spawn(async move {
+            let alone = Arc::clone(&self.alone);
+            let read = async move {
+                let _together_or_alone = if isolated {
+                    (None, Some(alone.write_owned().await))
+                } else {
+                    (Some(alone.read_owned().await), None)
+                };
                 let UnpackedDocument { line, content } = document;
                 let (rows, timings) = reader
                     .read(maker, &spec, content, &progress, isolated, permit)
                     .await?;
                 Ok((line, rows, timings))
-            });
+            };
+            reading.spawn(contained(doc_id, read).in_current_span());
             if isolated {
                 gather(&mut reading, &mut lines, &mut timings).await?;
             }
         }
         gather(&mut reading, &mut lines, &mut timings).await?;
-        if let Some(Err(error)) = unpacking_task.join_next().await {
-            return Err(Error::Bug(format!("opening containers ended: {error}")));
+        match unpacking.join_next().await {
+            Some(Ok(waited)) => timings.fetch += waited,
+            Some(Err(error)) => {
+                return Err(Error::Bug(format!("opening containers ended: {error}")));
+            }
+            None => {}
         }
         let rows: Vec<PartRow> = lines.into_iter().flatten().collect();
         if rows.len() != shard.n_rows as usize {
@@ -156,22 +184,96 @@ impl Pipeline {
                 shard.n_rows
             )));
         }
-        let (scratch, key) = (self.config.scratch.clone(), shard.part_key.clone());
-        let written = tokio::task::spawn_blocking(move || write::write(rows, &scratch, &key))
-            .await
-            .map_err(|error| Error::Bug(format!("writing a part panicked: {error}")))??;
-        Ok((written, timings))
+        Ok((rows, timings))
     }
 
-    /// Stores the part under its lease's key.
-    pub(crate) async fn upload(&self, shard: &Shard, written: &WrittenPart) -> Result<Part> {
-        upload::upload(shard, written, self.config.upload_patience).await
+    /// Writes the rows of a shard into a part on the scratch disk.
+    ///
+    /// # Errors
+    /// When the disk does not take them.
+    pub(crate) async fn write(&self, shard: &Shard, rows: Vec<PartRow>) -> Result<WrittenPart> {
+        let (scratch, key) = (self.scratch.clone(), shard.part_key.clone());
+        tokio::task::spawn_blocking(move || write::write(rows, &scratch, &key))
+            .await
+            .map_err(|error| Error::Bug(format!("writing a part panicked: {error}")))?
+    }
+
+    fn makers(&self, shard: &Shard) -> Vec<Arc<RowMaker>> {
+        let spec = Arc::new(shard.spec.clone());
+        let maker = |planned: &quire_core::PlannedDocument| {
+            Arc::new(RowMaker::new(
+                planned.clone(),
+                shard.job_id.clone(),
+                shard.shard_idx,
+                Arc::clone(&spec),
+                self.engine_info().clone(),
+            ))
+        };
+        shard.plan.iter().map(maker).collect()
+    }
+
+    /// Opens the objects of a shard one after another; returns the time it waited for them.
+    fn unpack_all(
+        &self,
+        shard: &Arc<Shard>,
+        fetched: &Arc<FetchedObjects>,
+        found: tokio::sync::mpsc::Sender<UnpackedDocument>,
+    ) -> impl Future<Output = Duration> + Send + 'static {
+        let (stores, limits) = (Arc::clone(&self.stores), self.config.limits.clone());
+        let (shard, fetched) = (Arc::clone(shard), Arc::clone(fetched));
+        async move {
+            let objects = Objects {
+                stores: &stores,
+                limits: &limits,
+                fetched: &fetched,
+            };
+            let mut waited = Duration::ZERO;
+            for run in by_object(&shard.plan) {
+                waited += unpack(objects, &shard.plan, run, |document| {
+                    let found = found.clone();
+                    async move { found.send(document).await.is_ok() }
+                })
+                .await;
+            }
+            waited
+        }
+    }
+}
+
+/// Rows that need no reading, at their lines.
+fn settled(shard: &Shard, makers: &[Arc<RowMaker>]) -> Vec<Vec<PartRow>> {
+    let rows_of = |maker: &Arc<RowMaker>| match maker.settled() {
+        Some(row) => {
+            match row {
+                PartRow::Failed { .. } => shard.progress.rows_done(0, 1),
+                _ => shard.progress.rows_skipped(1),
+            }
+            vec![row]
+        }
+        None => Vec::new(),
+    };
+    makers.iter().map(rows_of).collect()
+}
+
+/// Whether a store, and not its object, is at fault. Its client has tried for minutes by then.
+fn is_outage(trouble: &Trouble) -> bool {
+    trouble.stage == Stage::Fetch && trouble.code == TroubleCode::Timeout
+}
+
+/// The work on one document; if it panics, an error that names the document.
+async fn contained<T>(doc_id: DocId, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(ended) => ended,
+        Err(panic) => Err(Error::Document {
+            doc_id,
+            message: format!("reading it panicked: {}", words_of(&*panic)),
+        }),
     }
 }
 
 /// Waits for every document that is being read and puts its rows at its line.
 async fn gather(
-    reading: &mut JoinSet<Result<(usize, Vec<PartRow>, Timings)>>,
+    reading: &mut JoinSet<Result<LineRows>>,
     lines: &mut [Vec<PartRow>],
     timings: &mut Timings,
 ) -> Result<()> {

@@ -10,6 +10,7 @@ use quire_dataset::PartRow;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::render::{OpenDocument, RenderPool, RenderedPage};
 use super::row::{DocumentFacts, PageFacts, RowMaker};
@@ -17,6 +18,7 @@ use super::text_layer::{TextLayer, TextLayerKind, trust};
 use crate::engine::EnginePool;
 use crate::error::{Error, Result};
 use crate::lease::ShardProgress;
+use crate::metrics;
 
 /// One page in so many is read although its text layer is trusted, to check the trust.
 const CHECKED_IN: u64 = 100;
@@ -33,6 +35,8 @@ pub(crate) struct Reader {
 /// Where the time of a document went.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Timings {
+    /// Waiting for input objects.
+    pub(crate) fetch: Duration,
     pub(crate) render: Duration,
     pub(crate) infer: Duration,
 }
@@ -66,7 +70,12 @@ impl Reader {
         isolated: bool,
         in_memory: OwnedSemaphorePermit,
     ) -> Result<(Vec<PartRow>, Timings)> {
-        let _in_flight = progress.document(&maker.planned().doc_id);
+        let doc_id = &maker.planned().doc_id;
+        let _in_flight = if isolated {
+            progress.suspect(doc_id)
+        } else {
+            progress.document(doc_id)
+        };
         let opened = match content {
             Ok(bytes) => self.renderer.open(bytes, &maker.planned().media_type).await,
             Err(trouble) => Err(trouble),
@@ -114,15 +123,18 @@ impl Reader {
             }
             let (reader, maker, spec) = (Arc::clone(self), Arc::clone(&maker), Arc::clone(spec));
             let progress = Arc::clone(progress);
-            reading.spawn(async move {
-                let page = reader
-                    .finish_page(&maker, &spec, page_idx, rendered, start)
-                    .await?;
-                drop(permit);
-                let failed = u32::from(matches!(page.row, PartRow::Failed { .. }));
-                progress.rows_done(1 - failed, failed);
-                Ok((slot, page))
-            });
+            reading.spawn(
+                async move {
+                    let page = reader
+                        .finish_page(&maker, &spec, page_idx, rendered, start)
+                        .await?;
+                    drop(permit);
+                    let failed = u32::from(matches!(page.row, PartRow::Failed { .. }));
+                    progress.rows_done(1 - failed, failed);
+                    Ok((slot, page))
+                }
+                .in_current_span(),
+            );
             if isolated {
                 // Alone in flight, so that a death points at this page.
                 collect(&mut reading, &mut read).await?;
@@ -189,9 +201,12 @@ impl Reader {
             Err(trouble) => return Ok(failed(trouble)),
         };
         let timings = Timings {
+            fetch: Duration::ZERO,
             render,
             infer: recognition.infer,
         };
+        metrics::stage("render", timings.render);
+        metrics::stage("infer", timings.infer);
         let facts = PageFacts {
             page_idx,
             image,

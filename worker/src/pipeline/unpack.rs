@@ -1,13 +1,19 @@
 //! From a shard's plan to the bytes of its documents, one container opened once.
-//! Comes after the plan is read, before `render`.
+//! Comes after `fetch`, before `render`.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quire_core::{PlannedDocument, PlannedWork, Stage, Trouble, TroubleCode};
-use quire_corpus::{Entry, Limits, Stores, Wanted};
+use quire_corpus::{Entry, FoundDocument, Limits, Stores, Wanted};
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::Instant;
+
+use super::fetch::FetchedObjects;
+use crate::metrics;
 
 /// A planned document with its bytes, or why there are none.
 #[derive(Debug)]
@@ -29,17 +35,42 @@ pub(crate) fn by_object(plan: &[PlannedDocument]) -> Vec<Range<usize>> {
     runs
 }
 
+/// Where documents come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Objects<'a> {
+    pub(crate) stores: &'a Stores,
+    pub(crate) limits: &'a Limits,
+    /// Copies of objects on this machine.
+    pub(crate) fetched: &'a FetchedObjects,
+}
+
+impl Objects<'_> {
+    fn documents(&self, object: &PlannedDocument, wanted: Wanted) -> Receiver<FoundDocument> {
+        if let Some(copy) = self.fetched.copy_of(&object.source_uri) {
+            return quire_corpus::documents_of_copy(copy, wanted, self.limits);
+        }
+        let entry = Entry::new(
+            &object.source_uri,
+            object.object_bytes,
+            object.object_etag.clone(),
+        );
+        quire_corpus::documents(self.stores, &entry, wanted, self.limits)
+    }
+}
+
 /// Hands on every line of `run` that is to be read, each once, in the order the object holds
-/// them; stops early when `hand_on` says that nobody listens any more.
+/// them; stops early when `hand_on` says that nobody listens any more. Returns the time it waited
+/// for documents.
 pub(crate) async fn unpack<F>(
-    stores: &Stores,
-    limits: &Limits,
+    objects: Objects<'_>,
     plan: &[PlannedDocument],
     run: Range<usize>,
     mut hand_on: impl FnMut(UnpackedDocument) -> F,
-) where
+) -> Duration
+where
     F: Future<Output = bool>,
 {
+    let mut waited = Duration::ZERO;
     let mut lines: HashMap<Option<String>, Vec<usize>> = HashMap::new();
     for at in run.clone() {
         if matches!(plan[at].work, PlannedWork::Read { .. }) {
@@ -50,18 +81,24 @@ pub(crate) async fn unpack<F>(
         }
     }
     if lines.is_empty() {
-        return;
+        return waited;
     }
     let object = &plan[run.start];
-    let entry = Entry::new(
-        &object.source_uri,
-        object.object_bytes,
-        object.object_etag.clone(),
-    );
+    let is_copy = objects.fetched.copy_of(&object.source_uri).is_some();
     let wanted: HashSet<Option<String>> = lines.keys().cloned().collect();
-    let mut found = quire_corpus::documents(stores, &entry, Wanted::Members(wanted), limits);
+    let mut found = objects.documents(object, Wanted::Members(wanted));
     let mut whole_object = None;
-    while let Some(document) = found.recv().await {
+    loop {
+        let start = Instant::now();
+        let Some(document) = found.recv().await else {
+            break;
+        };
+        let took = start.elapsed();
+        waited += took;
+        metrics::stage("fetch", took);
+        if let (Ok(bytes), false) = (&document.content, is_copy) {
+            metrics::bytes("down", bytes.len() as u64);
+        }
         let Some(at_lines) = lines.remove(&document.member) else {
             // The object itself could not be opened: that is what became of all its members.
             if let Err(trouble) = document.content
@@ -77,7 +114,7 @@ pub(crate) async fn unpack<F>(
                 .clone()
                 .and_then(|bytes| unchanged(&plan[line], bytes));
             if !hand_on(UnpackedDocument { line, content }).await {
-                return;
+                return waited;
             }
         }
     }
@@ -101,9 +138,10 @@ pub(crate) async fn unpack<F>(
         })
         .await
         {
-            return;
+            return waited;
         }
     }
+    waited
 }
 
 /// The bytes, if they are the ones that were planned: a silently changed document would give

@@ -7,7 +7,7 @@ use quire_dataset::{PartRow, PartSummary, PartWriter};
 use quire_proto::v1::FailureCount;
 use tempfile::NamedTempFile;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_disk_full};
 
 /// A finished part that only this machine has.
 #[derive(Debug)]
@@ -18,14 +18,34 @@ pub(crate) struct WrittenPart {
 }
 
 /// Writes all rows of a shard. Blocks.
+///
+/// # Errors
+/// When the scratch folder does not take them.
 pub(crate) fn write(rows: Vec<PartRow>, scratch: &Path, key: &str) -> Result<WrittenPart> {
-    let on_scratch = |source| Error::Scratch {
-        path: scratch.display().to_string(),
-        source,
+    let path = || scratch.display().to_string();
+    let on_scratch = |source: std::io::Error| {
+        if is_disk_full(&source) {
+            return Error::DiskFull {
+                path: path(),
+                source: source.into(),
+            };
+        }
+        Error::Scratch {
+            path: path(),
+            source,
+        }
     };
-    let in_part = |source| Error::Part {
-        key: key.to_owned(),
-        source: Box::new(source),
+    let in_part = |source: quire_dataset::Error| {
+        if is_disk_full(&source) {
+            return Error::DiskFull {
+                path: path(),
+                source: source.into(),
+            };
+        }
+        Error::Part {
+            key: key.to_owned(),
+            source: Box::new(source),
+        }
     };
     let file = NamedTempFile::with_prefix_in("part-", scratch).map_err(on_scratch)?;
     let failures = count_failures(&rows);

@@ -98,16 +98,19 @@ impl Child {
         if matches!(request, Request::Open { .. }) {
             self.documents += 1;
         }
-        match timeout(limit, self.exchange(request, body, max_body)).await {
+        let death = match timeout(limit, self.exchange(request, body, max_body)).await {
             Ok(Ok(answer)) => {
                 self.owes_answer = false;
                 self.answered += 1;
-                Ok(answer)
+                return Ok(answer);
             }
-            Ok(Err(Broken::Nonsense(what))) => Err(Death::nonsense(what)),
-            Ok(Err(Broken::Pipe)) => Err(self.post_mortem().await),
-            Err(_) => Err(Death::timeout(limit.as_secs_f64())),
-        }
+            Ok(Err(Broken::Nonsense(what))) => Death::nonsense(what),
+            Ok(Err(Broken::Pipe)) => self.post_mortem().await,
+            Err(_) => Death::timeout(limit.as_secs_f64()),
+        };
+        metrics::counter!("quire_worker_renderer_deaths_total", "code" => death.code())
+            .increment(1);
+        Err(death)
     }
 
     async fn exchange(

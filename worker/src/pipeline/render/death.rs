@@ -101,6 +101,11 @@ impl Death {
         self.code != TroubleCode::Timeout
     }
 
+    /// The code of its failure.
+    pub(super) fn code(&self) -> &'static str {
+        self.code.as_str()
+    }
+
     /// As the failure of a page or document.
     pub(super) fn into_trouble(self, stage: Stage) -> Trouble {
         Trouble::new(stage, self.code, self.message)
