@@ -102,6 +102,19 @@ pub enum Error {
     },
     #[error("the part {key} is not in the store as reported: {found}")]
     PartMissing { key: String, found: String },
+    #[error("the caller's identity lacks the role {role}")]
+    RoleMissing { role: crate::caller::Role },
+    #[error("{what} belongs to another tenant")]
+    TenantForeign { what: String },
+    #[error("version {version} is too old for this coordinator: {oldest} or newer is needed")]
+    VersionTooOld { version: String, oldest: String },
+    #[error(
+        "the coordinator's database was made anew since session {session_id} was opened; \
+         register anew"
+    )]
+    IncarnationChanged { session_id: SessionId },
+    #[error("{out} cannot hold a dataset: {wrong}")]
+    StorageUnfit { out: String, wrong: String },
     #[error("the request lacks {what}")]
     Malformed { what: &'static str },
     #[error("a task of the coordinator ended early")]
@@ -120,6 +133,10 @@ impl Error {
             Self::RowCount { .. } => Reason::RowCountMismatch,
             Self::PartKey { .. } => Reason::PartKeyForeign,
             Self::PartMissing { .. } => Reason::PartMissing,
+            Self::RoleMissing { .. } => Reason::RoleMissing,
+            Self::TenantForeign { .. } => Reason::TenantForeign,
+            Self::VersionTooOld { .. } => Reason::VersionTooOld,
+            Self::IncarnationChanged { .. } => Reason::IncarnationChanged,
             Self::Malformed { .. } | Self::Specification { .. } => Reason::Malformed,
             _ => match self.fault() {
                 Fault::Unavailable => Reason::Unavailable,
@@ -151,7 +168,12 @@ impl Faulty for Error {
             | Self::LeaseFenced { .. }
             | Self::RowCount { .. }
             | Self::PartKey { .. }
-            | Self::PartMissing { .. } => self.reason().fault(),
+            | Self::PartMissing { .. }
+            | Self::RoleMissing { .. }
+            | Self::TenantForeign { .. }
+            | Self::VersionTooOld { .. }
+            | Self::IncarnationChanged { .. } => self.reason().fault(),
+            Self::StorageUnfit { .. } => Fault::Config,
             Self::TaskLost => Fault::Bug,
         }
     }
@@ -166,6 +188,10 @@ fn local_fault(source: &std::io::Error) -> Fault {
 }
 
 fn database_fault(source: &sqlx::Error) -> Fault {
+    #[cfg(feature = "postgres")]
+    if let Some(fault) = crate::store::postgres::errors::fault_of(source) {
+        return fault;
+    }
     match source {
         sqlx::Error::Database(database) => match database.code().as_deref() {
             // SQLITE_CORRUPT and SQLITE_NOTADB, with their extended codes.
@@ -214,6 +240,8 @@ impl From<Error> for CallError {
             fault: error.fault(),
             reason: error.reason(),
             message: chain(&error),
+            field: None,
+            retry_after: None,
         }
     }
 }

@@ -6,30 +6,50 @@ use quire_core::{JobId, JobSpec, PlannedDocument};
 use quire_dataset::Output;
 use quire_proto::v1;
 
+use crate::caller::Caller;
 use crate::error::Result;
 use crate::progress;
 use crate::shared::Shared;
-use crate::submit::{self, Submitted};
+use crate::store::JobRecord;
+use crate::submit::{self, Submission, Submitted};
 
 pub(crate) use job_calls::fault_message;
 
+mod admin_calls;
+mod dataset_calls;
 mod job_calls;
+mod watch;
 mod worker_calls;
 
 /// The way to a coordinator in this process; a cheap clone.
 #[derive(Debug, Clone)]
 pub struct CoordinatorHandle {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) caller: Caller,
 }
 
 impl CoordinatorHandle {
+    /// The same coordinator for somebody else: every call is checked against what `caller` may
+    /// do. A handle starts out for [`Caller::local`].
+    pub fn on_behalf_of(&self, caller: Caller) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            caller,
+        }
+    }
+
+    /// For whom this handle makes its calls.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// Takes a job for the dataset at `out`, or goes on with the unfinished one that asks for
     /// the same.
     ///
     /// # Errors
     /// When another job of this dataset is not finished, or something outside fails.
     pub async fn submit(&self, out: &str, spec: &JobSpec) -> Result<Submitted> {
-        submit::submit(&self.shared, out, spec, None).await
+        submit::submit(&self.shared, &self.submission(out, spec)).await
     }
 
     /// Takes a job whose plan the caller made, as for a retry. If the job is known already, the
@@ -43,7 +63,11 @@ impl CoordinatorHandle {
         spec: &JobSpec,
         lines: Vec<PlannedDocument>,
     ) -> Result<Submitted> {
-        submit::submit(&self.shared, out, spec, Some(lines)).await
+        let submission = Submission {
+            lines: Some(lines),
+            ..self.submission(out, spec)
+        };
+        submit::submit(&self.shared, &submission).await
     }
 
     /// A job with its progress.
@@ -51,7 +75,26 @@ impl CoordinatorHandle {
     /// # Errors
     /// When there is no such job, or the store fails.
     pub async fn job(&self, job_id: &JobId) -> Result<v1::Job> {
-        progress::job(&self.shared, job_id).await
+        let record = self.known_job(job_id).await?;
+        progress::message(&self.shared, &record).await
+    }
+
+    /// A job that the caller may see.
+    async fn known_job(&self, job_id: &JobId) -> Result<JobRecord> {
+        let job = self.shared.job(job_id).await?;
+        self.caller
+            .require_tenant(&job.tenant, &format!("job {job_id}"))?;
+        Ok(job)
+    }
+
+    fn submission<'a>(&'a self, out: &'a str, spec: &'a JobSpec) -> Submission<'a> {
+        Submission {
+            out,
+            spec,
+            lines: None,
+            caller: &self.caller,
+            priority: 0,
+        }
     }
 
     /// Uses `output` for the dataset at this canonical URI instead of opening it anew.

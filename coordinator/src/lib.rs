@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod caller;
 mod commit;
 mod config;
 mod doctor;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use quire_corpus::Stores;
 
+pub use caller::{Caller, DEFAULT_TENANT, Role};
 pub use config::{CoordinatorConfig, DeathPolicy, QuarantinePause, SealSettings};
 pub use doctor::{ProbeCheck, ProbeReport, probe};
 pub use error::{Error, Result};
@@ -60,7 +62,10 @@ impl Coordinator {
         let shared = Arc::new(Shared::new(config, store, incarnation, stores, survey));
         Ok((
             CoordinatorService::new(Arc::clone(&shared)),
-            CoordinatorHandle { shared },
+            CoordinatorHandle {
+                shared,
+                caller: Caller::local(),
+            },
         ))
     }
 }

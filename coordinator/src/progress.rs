@@ -1,23 +1,25 @@
 //! A job as its owner sees it.
 
-use quire_core::JobId;
+use std::collections::BTreeSet;
+
+use quire_core::SessionId;
 use quire_proto::v1;
 
 use crate::error::Result;
 use crate::handle::fault_message;
 use crate::job::JobState;
+use crate::schedule::pace;
 use crate::shared::Shared;
 use crate::store::JobRecord;
 
-/// A job with its progress.
-pub(crate) async fn job(shared: &Shared, job_id: &JobId) -> Result<v1::Job> {
-    let record = shared.job(job_id).await?;
-    message(shared, &record).await
-}
+/// Shards whose pace is looked at.
+const PACES: u32 = 128;
 
 /// A job that is known, with its progress.
 pub(crate) async fn message(shared: &Shared, job: &JobRecord) -> Result<v1::Job> {
     let leases = shared.store.leases_of_job(&job.job_id).await?;
+    let workers: BTreeSet<&SessionId> = leases.iter().map(|lease| &lease.session_id).collect();
+    let mut paces = shared.store.paces(&job.job_id, PACES).await?;
     let failures = shared.store.failures(&job.job_id).await?;
     let planning = shared.planning(&job.job_id).message();
     let state: v1::JobState = job.state.into();
@@ -72,5 +74,9 @@ pub(crate) async fn message(shared: &Shared, job: &JobRecord) -> Result<v1::Job>
         finished_at_ms: job.finished_at_ms.unwrap_or(0),
         out: job.out.clone(),
         state_fault: fault_message(job.why.as_ref().and_then(|why| why.fault)).into(),
+        tenant: job.tenant.clone(),
+        priority: job.priority,
+        workers: u32::try_from(workers.len()).unwrap_or(u32::MAX),
+        ms_per_row: pace::median(&mut paces).unwrap_or(0.0),
     })
 }

@@ -10,6 +10,7 @@ use quire_dataset::{CommitLog, JobArea, Output};
 use tokio::sync::Notify;
 
 use crate::config::CoordinatorConfig;
+use crate::doctor::{self, ProbeReport};
 use crate::error::{Error, Result};
 use crate::plan::{PlanProgress, Survey};
 use crate::store::{JobRecord, Store};
@@ -79,6 +80,50 @@ impl Shared {
         };
         self.use_output(&location.uri, output.clone());
         Ok((location.uri, output))
+    }
+
+    /// A dataset that is only looked at: nothing is made for it.
+    pub(crate) fn known_output(&self, out: &str) -> Result<(String, Output)> {
+        if let Some(output) = lock(&self.outputs).get(out) {
+            return Ok((out.to_owned(), output.clone()));
+        }
+        let location = self
+            .stores
+            .open_output(out)
+            .map_err(|source| Error::Corpus {
+                action: "open the dataset".into(),
+                source,
+            })?;
+        let output = match &location.folder {
+            Some(folder) => Output::open_local(folder).map_err(|source| Error::Dataset {
+                action: "open the dataset".into(),
+                source: Box::new(source),
+            })?,
+            None => Output::remote(location.store, location.prefix),
+        };
+        Ok((location.uri, output))
+    }
+
+    /// Probes the store of an output with scratch objects, which are removed again.
+    pub(crate) async fn probe(&self, out: &str) -> Result<ProbeReport> {
+        let location = self
+            .stores
+            .create_output(out)
+            .map_err(|source| Error::Corpus {
+                action: "open the output".into(),
+                source,
+            })?;
+        Ok(doctor::probe(location.store, &location.prefix).await)
+    }
+
+    /// Shards wait that did not a moment ago: wakes this coordinator's waiting calls, and the
+    /// other coordinators on the store. A wake-up that is lost only costs a second.
+    pub(crate) async fn work_waits(&self) {
+        self.work.notify_waiters();
+        if let Err(error) = self.store.announce_work().await {
+            let reason = crate::error::chain(&error);
+            tracing::debug!(reason, "other coordinators were not woken");
+        }
     }
 
     /// Uses this output for a canonical URI, such as one behind a store that fails in tests.

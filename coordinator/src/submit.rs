@@ -8,6 +8,7 @@ use quire_dataset::{Closing, CommitLog, Created, JobArea, Output};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::caller::{Caller, DEFAULT_TENANT};
 use crate::error::{Error, Result};
 use crate::job::JobState;
 use crate::plan;
@@ -29,6 +30,17 @@ pub struct Submitted {
     pub is_resumed: bool,
 }
 
+/// What is asked for, and by whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Submission<'a> {
+    pub out: &'a str,
+    pub spec: &'a JobSpec,
+    /// The plan where the caller makes it, as for a retry; not used if the job is known already.
+    pub lines: Option<Vec<PlannedDocument>>,
+    pub caller: &'a Caller,
+    pub priority: i32,
+}
+
 /// `job.json`: what is needed to make the job known again after the database is lost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct JobObject {
@@ -37,22 +49,31 @@ struct JobObject {
     out: String,
     sequence: u64,
     spec: JobSpec,
+    #[serde(default = "default_tenant")]
+    tenant: String,
+    /// As it was asked for; it may have been changed since.
+    #[serde(default)]
+    priority: i32,
 }
 
-/// Takes a job or goes on with an unfinished equal one. `lines` is the plan where the caller
-/// makes it, as for a retry; it is not used if the job is known already.
-pub(crate) async fn submit(
-    shared: &Shared,
-    out: &str,
-    spec: &JobSpec,
-    lines: Option<Vec<PlannedDocument>>,
-) -> Result<Submitted> {
+fn default_tenant() -> String {
+    DEFAULT_TENANT.to_owned()
+}
+
+/// Takes a job or goes on with an unfinished equal one.
+pub(crate) async fn submit(shared: &Shared, asked: &Submission<'_>) -> Result<Submitted> {
+    let Submission {
+        spec,
+        lines,
+        caller,
+        ..
+    } = asked;
     if spec.retry_where.is_some() && lines.is_none() {
         return Err(Error::Malformed {
             what: "the plan of a retry",
         });
     }
-    let (out, output) = shared.output(out)?;
+    let (out, output) = shared.output(asked.out)?;
     let spec_json =
         serde_json::to_string(spec).map_err(|source| Error::Specification { source })?;
     let spec_sha256 = hex::encode(Sha256::digest(&spec_json));
@@ -61,18 +82,22 @@ pub(crate) async fn submit(
     }
     for _ in 0..TRIES {
         let newest = shared.store.newest_job(&out).await?;
+        if let Some(job) = &newest {
+            caller.require_tenant(&job.tenant, &format!("the dataset {out}"))?;
+        }
         if let Some(job) = newest.as_ref().filter(|job| is_open(job)) {
             if job.spec_sha256 == spec_sha256 {
                 return resume(shared, job).await;
             }
             if !job.state.is_final() {
-                let differences = differences(&spec_of(job)?, spec)?;
+                let differences = differences(&spec_of(job)?, asked.spec)?;
                 return Err(Error::JobUnfinished {
                     job_id: job.job_id.clone(),
                     differences,
                 });
             }
         }
+        let tenant = newest.as_ref().map(|job| job.tenant.clone());
         let sequence = newest.map_or(0, |job| job.sequence + 1);
         let new = NewJob {
             job_id: job_id(&out, sequence, &spec_json, lines.as_deref())?,
@@ -80,11 +105,14 @@ pub(crate) async fn submit(
             sequence,
             spec_json: spec_json.clone(),
             spec_sha256: spec_sha256.clone(),
+            // A dataset stays with the tenant that it began with.
+            tenant: tenant.unwrap_or_else(|| caller.tenant().to_owned()),
+            priority: asked.priority,
         };
         let area = shared.area(&out, &new.job_id)?;
         write_job(&area, &new, spec).await?;
         // The plan comes before the job: a job that needs a given plan must never be without.
-        if let Some(lines) = &lines {
+        if let Some(lines) = lines {
             plan::write_given(&area, spec, lines.clone()).await?;
         }
         match shared.store.create_job(&new).await? {
@@ -162,6 +190,8 @@ async fn write_job(area: &JobArea, new: &NewJob, spec: &JobSpec) -> Result<()> {
         out: new.out.clone(),
         sequence: new.sequence,
         spec: spec.clone(),
+        tenant: new.tenant.clone(),
+        priority: new.priority,
     };
     let mut content =
         serde_json::to_vec_pretty(&object).map_err(|source| Error::Specification { source })?;
@@ -176,7 +206,8 @@ async fn write_job(area: &JobArea, new: &NewJob, spec: &JobSpec) -> Result<()> {
     match created {
         Created::Mine => Ok(()),
         Created::Theirs(content) => {
-            let kept = parse_job(&new.job_id, &content)?;
+            let mut kept = parse_job(&new.job_id, &content)?;
+            kept.priority = object.priority;
             if kept == object {
                 return Ok(());
             }
@@ -240,6 +271,8 @@ async fn recover(shared: &Shared, out: &str, output: &Output) -> Result<()> {
             sequence: object.sequence,
             spec_sha256: hex::encode(Sha256::digest(&spec_json)),
             spec_json,
+            tenant: object.tenant,
+            priority: object.priority,
         };
         if shared.store.create_job(&new).await? == CreateJob::Refused {
             // Two submissions raced before the loss; one of them never became a job.

@@ -278,6 +278,7 @@ async fn page_that_kills_its_workers_is_found_and_given_up_alone() {
     assert_eq!(job.rows_quarantined, 1);
     let request = v1::ListQuarantineRequest {
         job_id: cluster.job_id.to_string(),
+        ..Default::default()
     };
     let given_up = cluster
         .running

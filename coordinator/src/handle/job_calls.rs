@@ -3,20 +3,22 @@
 use async_trait::async_trait;
 use quire_core::{Fault, JobId, JobSpec};
 use quire_proto::v1;
-use quire_proto::{CallError, JobCalls};
+use quire_proto::{CallError, JobCalls, JobUpdates};
 
-use super::CoordinatorHandle;
+use super::{CoordinatorHandle, watch};
+use crate::caller::Role;
 use crate::error::{Error, Result};
 use crate::job::{JobState, ShardState};
 use crate::progress;
-use crate::store::{JobQuery, QuarantineRecord, ShardQuery, ShardRecord, Why};
+use crate::store::{JobQuery, JobRecord, QuarantineRecord, ShardQuery, ShardRecord, Why};
+use crate::submit::{self, Submission};
 
 const PAGE_SIZE: u32 = 100;
 const MAX_PAGE_SIZE: u32 = 1000;
 /// A state may change between looking and moving; then it is looked at again.
 const TRIES: usize = 8;
 
-fn page_size(asked: u32) -> u32 {
+pub(super) fn page_size(asked: u32) -> u32 {
     if asked == 0 {
         PAGE_SIZE
     } else {
@@ -25,7 +27,7 @@ fn page_size(asked: u32) -> u32 {
 }
 
 /// A page token is the number of the last thing on the page before.
-fn token<T: std::str::FromStr>(text: &str) -> Result<Option<T>> {
+pub(super) fn token<T: std::str::FromStr>(text: &str) -> Result<Option<T>> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -40,12 +42,17 @@ impl JobCalls for CoordinatorHandle {
         &self,
         request: v1::CreateJobRequest,
     ) -> Result<v1::CreateJobResponse, CallError> {
+        self.caller.require(Role::Submitter)?;
         let spec: JobSpec = serde_json::from_str(&request.job_spec_json)
             .map_err(|source| Error::Specification { source })?;
         if request.out.is_empty() {
             return Err(Error::Malformed { what: "the output" }.into());
         }
-        let submitted = self.submit(&request.out, &spec).await?;
+        let submission = Submission {
+            priority: request.priority,
+            ..self.submission(&request.out, &spec)
+        };
+        let submitted = submit::submit(&self.shared, &submission).await?;
         let outcome = match submitted.is_resumed {
             true => v1::CreateJobOutcome::Resumed,
             false => v1::CreateJobOutcome::Created,
@@ -58,6 +65,7 @@ impl JobCalls for CoordinatorHandle {
     }
 
     async fn get_job(&self, request: v1::GetJobRequest) -> Result<v1::GetJobResponse, CallError> {
+        self.caller.require(Role::Submitter)?;
         let job = self.job(&JobId::new(request.job_id)).await?;
         Ok(v1::GetJobResponse { job: Some(job) })
     }
@@ -66,26 +74,18 @@ impl JobCalls for CoordinatorHandle {
         &self,
         request: v1::ListJobsRequest,
     ) -> Result<v1::ListJobsResponse, CallError> {
+        self.caller.require(Role::Submitter)?;
         let limit = page_size(request.page_size);
-        let before = token(&request.page_token)?;
-        let query = JobQuery {
-            unfinished: false,
-            before,
-            limit,
-        };
-        let records = self.shared.store.jobs(&query).await?;
-        let is_full = records.len() >= limit as usize;
-        let last = records
-            .last()
-            .filter(|_| is_full)
-            .map(|job| job.number.to_string());
+        let (records, last) = self
+            .visible_jobs(token(&request.page_token)?, limit)
+            .await?;
         let mut jobs = Vec::with_capacity(records.len());
         for record in &records {
             jobs.push(progress::message(&self.shared, record).await?);
         }
         Ok(v1::ListJobsResponse {
             jobs,
-            next_page_token: last.unwrap_or_default(),
+            next_page_token: last.map(|number| number.to_string()).unwrap_or_default(),
         })
     }
 
@@ -93,6 +93,7 @@ impl JobCalls for CoordinatorHandle {
         &self,
         request: v1::PauseJobRequest,
     ) -> Result<v1::PauseJobResponse, CallError> {
+        self.caller.require(Role::Submitter)?;
         let job_id = JobId::new(request.job_id);
         let why = Why {
             reason: request.reason,
@@ -106,8 +107,9 @@ impl JobCalls for CoordinatorHandle {
         &self,
         request: v1::ResumeJobRequest,
     ) -> Result<v1::ResumeJobResponse, CallError> {
+        self.caller.require(Role::Submitter)?;
         let job_id = JobId::new(request.job_id);
-        let failed = self.shared.job(&job_id).await?.state == JobState::Failed;
+        let failed = self.known_job(&job_id).await?.state == JobState::Failed;
         let next = if failed {
             JobState::Planning
         } else {
@@ -121,12 +123,13 @@ impl JobCalls for CoordinatorHandle {
         &self,
         request: v1::CancelJobRequest,
     ) -> Result<v1::CancelJobResponse, CallError> {
+        self.caller.require(Role::Submitter)?;
         let job_id = JobId::new(request.job_id);
         let why = Why {
             reason: request.reason,
             fault: None,
         };
-        if self.shared.job(&job_id).await?.state != JobState::Canceled {
+        if self.known_job(&job_id).await?.state != JobState::Canceled {
             self.move_to(&job_id, JobState::Canceling, Some(&why))
                 .await?;
         }
@@ -137,6 +140,7 @@ impl JobCalls for CoordinatorHandle {
         &self,
         request: v1::ListShardsRequest,
     ) -> Result<v1::ListShardsResponse, CallError> {
+        self.caller.require(Role::Submitter)?;
         let limit = page_size(request.page_size);
         let state = ShardState::from_message(request.state());
         let query = ShardQuery {
@@ -145,7 +149,7 @@ impl JobCalls for CoordinatorHandle {
             limit,
         };
         let job_id = JobId::new(request.job_id);
-        self.shared.job(&job_id).await?;
+        self.known_job(&job_id).await?;
         let records = self.shared.store.shards(&job_id, &query).await?;
         let is_full = records.len() >= limit as usize;
         let last = records
@@ -163,20 +167,110 @@ impl JobCalls for CoordinatorHandle {
         &self,
         request: v1::ListQuarantineRequest,
     ) -> Result<v1::ListQuarantineResponse, CallError> {
+        self.caller.require(Role::Submitter)?;
+        let limit = page_size(request.page_size) as usize;
+        let after = token(&request.page_token)?;
         let job_id = JobId::new(request.job_id);
-        self.shared.job(&job_id).await?;
-        let records = self.shared.store.quarantine(&job_id).await?;
+        self.known_job(&job_id).await?;
+        let mut records = self.shared.store.quarantine(&job_id).await?;
+        // A shard is given up only when one row is left of it: its index tells the row.
+        records.sort_by_key(|record| record.shard_idx);
+        records.retain(|record| after.is_none_or(|after| record.shard_idx > after));
+        let last = records
+            .get(limit.saturating_sub(1))
+            .filter(|_| records.len() > limit)
+            .map(|record| record.shard_idx.to_string());
+        records.truncate(limit);
         let rows = records.into_iter().map(quarantine_message).collect();
-        Ok(v1::ListQuarantineResponse { rows })
+        Ok(v1::ListQuarantineResponse {
+            rows,
+            next_page_token: last.unwrap_or_default(),
+        })
+    }
+
+    async fn update_job(
+        &self,
+        request: v1::UpdateJobRequest,
+    ) -> Result<v1::UpdateJobResponse, CallError> {
+        self.caller.require(Role::Submitter)?;
+        let job_id = JobId::new(request.job_id);
+        let job = self.known_job(&job_id).await?;
+        if let Some(priority) = request.priority {
+            if !self.shared.store.set_priority(&job_id, priority).await? {
+                let state = job.state;
+                return Err(Error::JobNotRunning { job_id, state }.into());
+            }
+            tracing::info!(%job_id, priority, "job has another priority");
+        }
+        let job = Some(self.job(&job_id).await?);
+        Ok(v1::UpdateJobResponse { job })
+    }
+
+    async fn requeue_quarantined(
+        &self,
+        request: v1::RequeueQuarantinedRequest,
+    ) -> Result<v1::RequeueQuarantinedResponse, CallError> {
+        self.caller.require(Role::Submitter)?;
+        let job_id = JobId::new(request.job_id);
+        let job = self.known_job(&job_id).await?;
+        if job.state.is_final() {
+            let state = job.state;
+            return Err(Error::JobNotRunning { job_id, state }.into());
+        }
+        let requeued = self
+            .shared
+            .store
+            .requeue_quarantined(&job_id, &request.shard_idxs);
+        let (rows, rows_listed) = requeued.await?;
+        tracing::info!(%job_id, rows, rows_listed, "given-up rows wait again");
+        self.shared.work_waits().await;
+        Ok(v1::RequeueQuarantinedResponse { rows, rows_listed })
+    }
+
+    async fn watch_job(&self, request: v1::WatchJobRequest) -> Result<JobUpdates, CallError> {
+        self.caller.require(Role::Submitter)?;
+        let job_id = JobId::new(request.job_id);
+        self.known_job(&job_id).await?;
+        Ok(watch::updates(self.clone(), job_id, request.period_ms))
     }
 }
 
 impl CoordinatorHandle {
+    /// Jobs that the caller may see, and the number after which the next page begins.
+    async fn visible_jobs(
+        &self,
+        mut before: Option<i64>,
+        limit: u32,
+    ) -> Result<(Vec<JobRecord>, Option<i64>)> {
+        let mut visible: Vec<JobRecord> = Vec::new();
+        loop {
+            let query = JobQuery {
+                unfinished: false,
+                before,
+                limit,
+            };
+            let records = self.shared.store.jobs(&query).await?;
+            let is_last = records.len() < limit as usize;
+            for record in records {
+                before = Some(record.number);
+                if self.caller.sees(&record.tenant) {
+                    visible.push(record);
+                }
+                if visible.len() >= limit as usize {
+                    return Ok((visible, before));
+                }
+            }
+            if is_last {
+                return Ok((visible, None));
+            }
+        }
+    }
+
     /// Moves a job from whatever state it is in, if that is legal. That it is there already is
     /// fine: calls may be repeated.
     async fn move_to(&self, job_id: &JobId, next: JobState, why: Option<&Why>) -> Result<()> {
         for _ in 0..TRIES {
-            let state = self.shared.job(job_id).await?.state;
+            let state = self.known_job(job_id).await?.state;
             if state == next {
                 return Ok(());
             }
@@ -188,7 +282,7 @@ impl CoordinatorHandle {
             }
             if self.shared.store.move_job(job_id, state, next, why).await? {
                 self.shared.tick.notify_one();
-                self.shared.work.notify_waiters();
+                self.shared.work_waits().await;
                 return Ok(());
             }
         }

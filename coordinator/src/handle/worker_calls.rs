@@ -10,6 +10,7 @@ use quire_proto::{CallError, WorkerCalls};
 use tokio::time::Instant;
 
 use super::CoordinatorHandle;
+use crate::caller::Role;
 use crate::commit::accept::{self, Accepted};
 use crate::error::{Error, Result};
 use crate::job::{JobState, LeaseEnd};
@@ -41,10 +42,12 @@ impl WorkerCalls for CoordinatorHandle {
         &self,
         request: v1::RegisterRequest,
     ) -> Result<v1::RegisterResponse, CallError> {
+        self.caller.require(Role::Worker)?;
         Ok(self.open_session(request).await?)
     }
 
     async fn acquire(&self, request: v1::AcquireRequest) -> Result<v1::AcquireResponse, CallError> {
+        self.caller.require(Role::Worker)?;
         let until = Instant::now() + Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
         loop {
             // Registered before the look, so that nothing that happens meanwhile is missed.
@@ -73,10 +76,12 @@ impl WorkerCalls for CoordinatorHandle {
         &self,
         request: v1::HeartbeatRequest,
     ) -> Result<v1::HeartbeatResponse, CallError> {
+        self.caller.require(Role::Worker)?;
         Ok(self.beat(request).await?)
     }
 
     async fn commit(&self, request: v1::CommitRequest) -> Result<v1::CommitResponse, CallError> {
+        self.caller.require(Role::Worker)?;
         let commit = commit_of(request)?;
         let outcome = match accept::accept(&self.shared, &commit).await? {
             Accepted::Now => v1::CommitOutcome::Committed,
@@ -88,6 +93,7 @@ impl WorkerCalls for CoordinatorHandle {
     }
 
     async fn fail(&self, request: v1::FailRequest) -> Result<v1::FailResponse, CallError> {
+        self.caller.require(Role::Worker)?;
         let disposition = self.give_up(request).await?;
         Ok(v1::FailResponse {
             disposition: disposition.into(),
@@ -95,6 +101,7 @@ impl WorkerCalls for CoordinatorHandle {
     }
 
     async fn release(&self, request: v1::ReleaseRequest) -> Result<v1::ReleaseResponse, CallError> {
+        self.caller.require(Role::Worker)?;
         let session_id = SessionId::new(request.session_id);
         let lease_ids: Vec<LeaseId> = request.lease_ids.into_iter().map(LeaseId::new).collect();
         let some = if request.end_session {
@@ -126,6 +133,8 @@ impl CoordinatorHandle {
             session_id: session_id.clone(),
             worker_name: request.worker_name,
             node: request.node,
+            version: request.version,
+            devices: request.devices,
             engines_json: serde_json::to_string(&engines)
                 .map_err(|source| Error::Specification { source })?,
             ttl_ms: i64::try_from(config.session_ttl.as_millis()).unwrap_or(i64::MAX),
@@ -345,6 +354,7 @@ fn commit_of(request: v1::CommitRequest) -> Result<Commit> {
             etag: Some(part.etag).filter(|etag| !etag.is_empty()),
         },
         rows,
+        work_ms: request.timings.map_or(0, |timings| timings.total_ms),
         failures: request
             .failures
             .into_iter()

@@ -66,6 +66,16 @@ impl JobState {
     }
 }
 
+impl JobState {
+    /// The state a message names.
+    pub fn from_message(state: v1::JobState) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|&known| v1::JobState::from(known) == state)
+    }
+}
+
 impl From<JobState> for v1::JobState {
     fn from(state: JobState) -> Self {
         match state {

@@ -39,6 +39,8 @@ impl ShardState {
             // Back when its last live lease ended.
             (Leased, Pending | Committed | Halved | Quarantined) => true,
             (Committed, Published) => true,
+            // Its owner gives it another chance.
+            (Quarantined, Pending) => true,
             // The manifest wins over a database that lost its tail: what it lists is published
             // whatever the database thought, and what stands in the way of it gives way.
             (Pending | Leased | Halved, Published) => true,

@@ -4,5 +4,6 @@
 
 pub(crate) mod halve;
 pub(crate) mod order;
+pub(crate) mod pace;
 pub(crate) mod reap;
 pub(crate) mod verdict;

@@ -29,6 +29,7 @@ mod tests {
             sequence: 0,
             spec_json: String::new(),
             spec_sha256: String::new(),
+            tenant: "t".into(),
             state,
             why: None,
             priority,

@@ -1,10 +1,15 @@
 //! The behavior that every store must show: one function each, run on every store.
 
+mod fleet;
+
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quire_core::{DocId, JobId, LeaseId, ManualClock, SessionId};
 use quire_proto::v1;
+
+use fleet::*;
 
 use super::records::*;
 use super::{JobQuery, MemoryStore, ShardQuery, SqliteStore, Store};
@@ -12,23 +17,24 @@ use crate::job::{JobState, LeaseEnd, ShardState};
 use crate::plan::for_test::document;
 
 /// A store under test, its clock, and what keeps its files.
-struct Bench {
-    store: Arc<dyn Store>,
-    clock: Arc<ManualClock>,
-    _folder: Option<tempfile::TempDir>,
+pub(super) struct Bench {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<ManualClock>,
+    /// Dropped after the store.
+    pub _kept: Box<dyn Any + Send>,
 }
 
-async fn memory() -> Bench {
+async fn memory() -> Option<Bench> {
     let clock = Arc::new(ManualClock::default());
     let store = Arc::new(MemoryStore::new(Arc::clone(&clock) as _));
-    Bench {
+    Some(Bench {
         store,
         clock,
-        _folder: None,
-    }
+        _kept: Box::new(()),
+    })
 }
 
-async fn sqlite() -> Bench {
+async fn sqlite() -> Option<Bench> {
     let clock = Arc::new(ManualClock::default());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("state.db");
@@ -37,46 +43,88 @@ async fn sqlite() -> Bench {
             .await
             .unwrap(),
     );
-    Bench {
+    Some(Bench {
         store,
         clock,
-        _folder: Some(folder),
-    }
+        _kept: Box::new(folder),
+    })
 }
 
-macro_rules! on_every_store {
-    ($($behavior:ident,)*) => {
-        mod on_memory {
-            $(#[tokio::test] async fn $behavior() { super::$behavior(super::memory().await).await })*
-        }
-        mod on_sqlite {
-            $(#[tokio::test] async fn $behavior() { super::$behavior(super::sqlite().await).await })*
+#[cfg(feature = "postgres")]
+async fn postgres() -> Option<Bench> {
+    let clock = Arc::new(ManualClock::default());
+    let store = super::postgres::fresh_store(Arc::clone(&clock) as _).await?;
+    Some(Bench {
+        store: Arc::new(store),
+        clock,
+        _kept: Box::new(()),
+    })
+}
+
+/// The list of behaviors, handed to the macro `$then` behind its own arguments.
+macro_rules! behaviors {
+    ($then:ident $(, $argument:tt)*) => {
+        $then! {
+            $($argument,)*
+            one_unfinished_job_a_dataset,
+            jobs_move_only_where_it_is_legal,
+            shards_are_added_once_and_only_while_planning,
+            shards_are_granted_in_plan_order_to_live_sessions_of_running_jobs,
+            commit_counts_once_and_repeats_safely,
+            late_commit_is_fenced,
+            commit_is_refused_once_the_job_ends,
+            paused_job_takes_commits_and_gives_nothing,
+            retry_waits_and_remembers_whom_to_isolate,
+            verdict_on_an_old_state_is_not_applied,
+            halves_take_the_place_of_their_shard,
+            quarantined_row_is_counted_and_listed,
+            heartbeat_keeps_a_session_and_tells_what_ended,
+            lease_that_only_waits_does_not_stall,
+            session_with_leases_stays,
+            manifests_are_applied_in_order_and_once,
+            manifest_wins_over_the_store,
+            canceled_job_ends_its_leases,
+            jobs_and_shards_are_listed_in_pages,
+            failures_add_up_by_code,
+            sessions_are_listed_by_node_and_name,
+            unhealthy_worker_gets_nothing_until_it_is_well,
+            priority_changes_until_the_job_ends,
+            copy_goes_to_another_node_and_there_are_two_at_most,
+            first_of_two_copies_wins_and_the_other_is_fenced,
+            shard_stays_leased_while_a_copy_is_live,
+            closed_nodes_get_nothing,
+            node_that_a_person_closed_is_not_changed_automatically,
+            given_up_rows_wait_again_unless_they_are_listed,
+            deaths_tell_who_finished_the_shard,
+            paces_are_of_the_newest_parts,
+            tenants_are_known_by_their_jobs,
+            use_is_charged_once_and_halves_with_time,
+            duty_has_one_holder_until_it_lapses_or_is_dropped,
+            announcing_work_is_harmless,
         }
     };
 }
 
-on_every_store! {
-    one_unfinished_job_a_dataset,
-    jobs_move_only_where_it_is_legal,
-    shards_are_added_once_and_only_while_planning,
-    shards_are_granted_in_plan_order_to_live_sessions_of_running_jobs,
-    commit_counts_once_and_repeats_safely,
-    late_commit_is_fenced,
-    commit_is_refused_once_the_job_ends,
-    paused_job_takes_commits_and_gives_nothing,
-    retry_waits_and_remembers_whom_to_isolate,
-    verdict_on_an_old_state_is_not_applied,
-    halves_take_the_place_of_their_shard,
-    quarantined_row_is_counted_and_listed,
-    heartbeat_keeps_a_session_and_tells_what_ended,
-    lease_that_only_waits_does_not_stall,
-    session_with_leases_stays,
-    manifests_are_applied_in_order_and_once,
-    manifest_wins_over_the_store,
-    canceled_job_ends_its_leases,
-    jobs_and_shards_are_listed_in_pages,
-    failures_add_up_by_code,
+macro_rules! tests_of {
+    ($module:ident, $open:ident, $($behavior:ident,)*) => {
+        mod $module {
+            $(
+                #[tokio::test]
+                async fn $behavior() {
+                    // A store that is not there was said to be skipped by its own function.
+                    if let Some(bench) = super::$open().await {
+                        super::$behavior(bench).await;
+                    }
+                }
+            )*
+        }
+    };
 }
+
+behaviors!(tests_of, on_memory, memory);
+behaviors!(tests_of, on_sqlite, sqlite);
+#[cfg(feature = "postgres")]
+behaviors!(tests_of, on_postgres, postgres);
 
 const JOB: &str = "j-1";
 
@@ -99,6 +147,8 @@ fn new_job(job_id: &str, sequence: u64) -> NewJob {
         sequence,
         spec_json: "{}".into(),
         spec_sha256: "00".into(),
+        tenant: "t".into(),
+        priority: 0,
     }
 }
 
@@ -143,6 +193,7 @@ fn commit(n: u32, rows: RowCounts) -> Commit {
         part: part(&format!("p-{n}")),
         rows,
         failures: Vec::new(),
+        work_ms: 1000,
     }
 }
 
@@ -188,7 +239,9 @@ impl Bench {
             session_id: session_id(),
             worker_name: "w".into(),
             node: "n".into(),
+            version: "1".into(),
             engines_json: "[]".into(),
+            devices: vec!["cpu".into()],
             ttl_ms: 1000,
         };
         self.store.open_session(&session).await.unwrap();
@@ -246,6 +299,7 @@ impl Bench {
         self.store.heartbeat(&beat).await.unwrap()
     }
 
+    /// Lets the store's time pass.
     fn pass(&self, ms: u64) {
         self.clock.advance(Duration::from_millis(ms));
     }

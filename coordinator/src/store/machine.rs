@@ -88,7 +88,9 @@ async fn open_session(store: &dyn Store, n: u8) {
             session_id,
             worker_name: "w".into(),
             node: format!("n-{n}"),
+            version: "1".into(),
             engines_json: "[]".into(),
+            devices: Vec::new(),
             ttl_ms: 1000,
         };
         store.open_session(&session).await.unwrap();
@@ -102,6 +104,8 @@ async fn prepare(store: &dyn Store) {
         sequence: 0,
         spec_json: "{}".into(),
         spec_sha256: "00".into(),
+        tenant: "t".into(),
+        priority: 0,
     };
     store.create_job(&job).await.unwrap();
     let mut shards = Vec::new();
@@ -179,6 +183,7 @@ async fn make(store: &dyn Store, call: &Call, n_leases: u8) -> String {
                 part,
                 rows,
                 failures: vec![failure],
+                work_ms: 100 * n_rows,
             };
             format!("{:?}", store.commit(&commit).await)
         }

@@ -1,10 +1,13 @@
 //! A store in memory: for tests, and the plainest statement of what every store must do.
 
+mod fleet;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use quire_core::{Clock, JobId, LeaseId, SessionId, ShardIdx};
+use quire_proto::v1;
 
 use super::records::*;
 use super::{JobQuery, ShardQuery, Store};
@@ -28,6 +31,16 @@ struct Tables {
     attempts: Vec<(JobId, AttemptRecord)>,
     quarantine: BTreeMap<(JobId, ShardIdx), QuarantineRecord>,
     failures: BTreeMap<(JobId, String), FailureCount>,
+    /// The node that brought a shard's accepted part.
+    winner_nodes: BTreeMap<(JobId, ShardIdx), String>,
+    /// When a part was accepted and the milliseconds of one of its rows, in a ring by shard.
+    paces: BTreeMap<(JobId, u64), (i64, f64)>,
+    nodes: BTreeMap<String, NodeRecord>,
+    tenants: BTreeMap<String, TenantRecord>,
+    /// Rows of a job that its tenant was charged for.
+    accounted: BTreeMap<JobId, i64>,
+    /// Holder of a duty and when it lapses.
+    duties: BTreeMap<String, (String, i64)>,
 }
 
 impl MemoryStore {
@@ -199,7 +212,15 @@ impl Tables {
                 lease_id,
             } => {
                 self.fence_shard(job_id, *shard_idx);
+                let key = (job_id.clone(), *shard_idx);
+                let node = self.winner_nodes.get(&key).cloned();
+                let is_known = self
+                    .shard(job_id, *shard_idx)
+                    .is_some_and(|shard| shard.winner.as_ref() == Some(lease_id));
                 self.forget_part(job_id, *shard_idx);
+                if let Some(node) = node.filter(|_| is_known) {
+                    self.winner_nodes.insert(key, node);
+                }
                 let Some(shard) = self.shard_mut(job_id, *shard_idx) else {
                     return;
                 };
@@ -241,6 +262,7 @@ impl Tables {
         };
         let rows = std::mem::take(&mut shard.rows);
         (shard.part, shard.winner) = (None, None);
+        self.winner_nodes.remove(&(job_id.clone(), shard_idx));
         self.counters(job_id, |counters| counters.rows(rows, -1));
     }
 }
@@ -278,9 +300,10 @@ impl Store for MemoryStore {
             sequence: new.sequence,
             spec_json: new.spec_json.clone(),
             spec_sha256: new.spec_sha256.clone(),
+            tenant: new.tenant.clone(),
             state: JobState::Planning,
             why: None,
-            priority: 0,
+            priority: new.priority,
             plan: PlanTotals::default(),
             counters: Counters::default(),
             last_manifest: 0,
@@ -291,6 +314,7 @@ impl Store for MemoryStore {
             finished_at_ms: None,
         };
         tables.jobs.insert(new.job_id.clone(), job);
+        tables.add_tenant(&new.tenant, self.now());
         Ok(CreateJob::Created)
     }
 
@@ -389,13 +413,26 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
+    async fn set_priority(&self, job_id: &JobId, priority: i32) -> Result<bool> {
+        let mut tables = self.tables();
+        let job = tables.jobs.get_mut(job_id);
+        let Some(job) = job.filter(|job| !job.state.is_final()) else {
+            return Ok(false);
+        };
+        job.priority = priority;
+        Ok(true)
+    }
+
     async fn open_session(&self, session: &NewSession) -> Result<()> {
         let record = SessionRecord {
             session_id: session.session_id.clone(),
             worker_name: session.worker_name.clone(),
             node: session.node.clone(),
+            version: session.version.clone(),
             engines_json: session.engines_json.clone(),
+            devices: session.devices.clone(),
             state: SessionState::Live,
+            is_unhealthy: false,
             expires_at_ms: self.now() + session.ttl_ms,
         };
         self.tables()
@@ -416,6 +453,7 @@ impl Store for MemoryStore {
         };
         session.expires_at_ms = now + beat.ttl_ms;
         session.state = session.state.after_heartbeat(beat.said);
+        session.is_unhealthy = beat.said == v1::WorkerState::Unhealthy;
         let mut standings = Vec::with_capacity(beat.progress.len());
         for progress in &beat.progress {
             let Some(lease) = tables.leases.get_mut(&progress.lease_id) else {
@@ -468,6 +506,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn sessions(&self) -> Result<Vec<SessionRecord>> {
+        Ok(self.tables().all_sessions())
+    }
+
     async fn expired_sessions(&self) -> Result<Vec<SessionRecord>> {
         let now = self.now();
         let tables = self.tables();
@@ -486,20 +528,10 @@ impl Store for MemoryStore {
     ) -> Result<Grant> {
         let now = self.now();
         let mut tables = self.tables();
-        let Some(session) = tables.sessions.get(session_id) else {
-            return Ok(Grant::NoSession);
+        let node = match tables.may_take(session_id, job_id, now) {
+            Ok(node) => node,
+            Err(refusal) => return Ok(refusal),
         };
-        if session.state != SessionState::Live || session.expires_at_ms <= now {
-            return Ok(Grant::NoSession);
-        }
-        let node = session.node.clone();
-        if tables
-            .jobs
-            .get(job_id)
-            .is_none_or(|job| job.state != JobState::Running)
-        {
-            return Ok(Grant::Nothing);
-        }
         let waiting = tables
             .job_shards(job_id)
             .filter(|shard| shard.state == ShardState::Pending && shard.not_before_ms <= now)
@@ -509,27 +541,31 @@ impl Store for MemoryStore {
             return Ok(Grant::Nothing);
         };
         tables.move_shard(job_id, shard_idx, ShardState::Leased);
-        let Some(shard) = tables.shard_mut(job_id, shard_idx) else {
+        Ok(tables.add_lease(session_id, &node, (job_id, shard_idx), lease_id, now))
+    }
+
+    async fn grant_copy(
+        &self,
+        session_id: &SessionId,
+        job_id: &JobId,
+        shard_idx: ShardIdx,
+        lease_id: &LeaseId,
+    ) -> Result<Grant> {
+        let now = self.now();
+        let mut tables = self.tables();
+        let node = match tables.may_take(session_id, job_id, now) {
+            Ok(node) => node,
+            Err(refusal) => return Ok(refusal),
+        };
+        let mut others = tables
+            .leases
+            .values()
+            .filter(|lease| lease.job_id == *job_id && lease.shard_idx == shard_idx);
+        let first = others.next();
+        if first.is_none_or(|lease| lease.node == node) || others.next().is_some() {
             return Ok(Grant::Nothing);
-        };
-        shard.epoch += 1;
-        let shard = shard.clone();
-        let lease = LeaseRecord {
-            lease_id: lease_id.clone(),
-            session_id: session_id.clone(),
-            node,
-            job_id: job_id.clone(),
-            shard_idx,
-            epoch: shard.epoch,
-            granted_at_ms: now,
-            stage: LeaseStage::Queued,
-            rows_done: 0,
-            rows_failed: 0,
-            in_flight: Vec::new(),
-            progressed_at_ms: now,
-        };
-        tables.leases.insert(lease_id.clone(), lease);
-        Ok(Grant::Granted(Box::new(shard)))
+        }
+        Ok(tables.add_lease(session_id, &node, (job_id, shard_idx), lease_id, now))
     }
 
     async fn lease(&self, lease_id: &LeaseId) -> Result<Option<(LeaseRecord, ShardRecord)>> {
@@ -581,6 +617,7 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<CommitResult> {
+        let now = self.now();
         let mut tables = self.tables();
         if tables
             .shards
@@ -600,6 +637,7 @@ impl Store for MemoryStore {
         }
         tables.fence_shard(job_id, lease.shard_idx);
         tables.move_shard(job_id, lease.shard_idx, ShardState::Committed);
+        tables.note_commit(&lease, commit, now);
         if let Some(shard) = tables.shard_mut(job_id, lease.shard_idx) {
             shard.part = Some(commit.part.clone());
             shard.rows = commit.rows;
@@ -696,6 +734,68 @@ impl Store for MemoryStore {
             .iter()
             .filter(|(job, attempt)| job == job_id && attempt.shard_idx == shard_idx);
         Ok(of_shard.map(|(_, attempt)| attempt.clone()).collect())
+    }
+
+    async fn requeue_quarantined(
+        &self,
+        job_id: &JobId,
+        shard_idxs: &[ShardIdx],
+    ) -> Result<(u64, u64)> {
+        Ok(self.tables().requeue(job_id, shard_idxs))
+    }
+
+    async fn deaths(&self, since_ms: i64) -> Result<Vec<DeathRecord>> {
+        Ok(self.tables().deaths(since_ms))
+    }
+
+    async fn paces(&self, job_id: &JobId, limit: u32) -> Result<Vec<f64>> {
+        Ok(self.tables().newest_paces(job_id, limit as usize))
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>> {
+        Ok(self.tables().nodes.values().cloned().collect())
+    }
+
+    async fn set_node(&self, node: &NodeRecord) -> Result<()> {
+        let now = self.now();
+        self.tables().set_node(node, now);
+        Ok(())
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantRecord>> {
+        Ok(self.tables().tenants.values().cloned().collect())
+    }
+
+    async fn set_tenant(&self, tenant: &str, weight: f64) -> Result<()> {
+        let now = self.now();
+        self.tables().add_tenant(tenant, now).weight = weight;
+        Ok(())
+    }
+
+    async fn account(&self, half_life_ms: i64) -> Result<()> {
+        let now = self.now();
+        self.tables().account(half_life_ms, now);
+        Ok(())
+    }
+
+    async fn take_duty(&self, duty: &Duty, holder: &str, ttl_ms: i64) -> Result<bool> {
+        let now = self.now();
+        Ok(self.tables().take_duty(duty, holder, now, ttl_ms))
+    }
+
+    async fn drop_duty(&self, duty: &Duty, holder: &str) -> Result<()> {
+        self.tables()
+            .duties
+            .retain(|name, (held_by, _)| *name != duty.to_string() || held_by != holder);
+        Ok(())
+    }
+
+    async fn work_announced(&self) {
+        std::future::pending::<()>().await;
+    }
+
+    async fn announce_work(&self) -> Result<()> {
+        Ok(())
     }
 
     async fn shards(&self, job_id: &JobId, query: &ShardQuery) -> Result<Vec<ShardRecord>> {

@@ -5,6 +5,8 @@
 //! every store ([`Store::apply_manifest`]).
 
 mod memory;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 pub mod records;
 mod sqlite;
 
@@ -20,11 +22,13 @@ use crate::error::Result;
 use crate::job::{JobState, ShardState};
 
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresConfig, PostgresStore};
 pub use records::{
-    AppliedManifest, AttemptRecord, Beat, Commit, CommitResult, Counters, CreateJob, EndLease,
-    FailureCount, Grant, JobRecord, LeaseRecord, LeaseStage, NewJob, NewSession, NewShard,
-    PartRecord, PlanTotals, Progress, QuarantineRecord, RowCounts, SessionRecord, ShardChange,
-    ShardRecord, Span, Standing, Verdict, Why,
+    AppliedManifest, AttemptRecord, Beat, Commit, CommitResult, Counters, CreateJob, DeathRecord,
+    Duty, EndLease, FailureCount, Grant, JobRecord, LeaseRecord, LeaseStage, NewJob, NewSession,
+    NewShard, NodeRecord, NodeStanding, PartRecord, PlanTotals, Progress, QuarantineRecord,
+    RowCounts, SessionRecord, ShardChange, ShardRecord, Span, Standing, TenantRecord, Verdict, Why,
 };
 pub use sqlite::SqliteStore;
 
@@ -79,6 +83,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The job is done: with the version that has its rows, or from planning with nothing to do.
     async fn finish_job(&self, job_id: &JobId, version: Option<u64>) -> Result<bool>;
 
+    /// Changes the priority of a job that is not in a final state.
+    async fn set_priority(&self, job_id: &JobId, priority: i32) -> Result<bool>;
+
     /// Makes a worker known.
     async fn open_session(&self, session: &NewSession) -> Result<()>;
     /// A session that is not gone.
@@ -90,6 +97,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn close_session(&self, session_id: &SessionId) -> Result<bool>;
     /// Lets every session expire now: their processes are known to be dead.
     async fn expire_sessions(&self) -> Result<()>;
+    /// Sessions that are not gone, by node and name.
+    async fn sessions(&self) -> Result<Vec<SessionRecord>>;
     /// Sessions that expired.
     async fn expired_sessions(&self) -> Result<Vec<SessionRecord>>;
 
@@ -98,6 +107,15 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         &self,
         session_id: &SessionId,
         job_id: &JobId,
+        lease_id: &LeaseId,
+    ) -> Result<Grant>;
+    /// Gives a second copy of a leased shard to a live session on another node. Nothing is
+    /// granted if the shard is not leased any more or has two live leases already.
+    async fn grant_copy(
+        &self,
+        session_id: &SessionId,
+        job_id: &JobId,
+        shard_idx: ShardIdx,
         lease_id: &LeaseId,
     ) -> Result<Grant>;
     /// A live lease with its shard.
@@ -120,6 +138,47 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn fence_job(&self, job_id: &JobId) -> Result<u64>;
     /// Attempts on a shard that ended without a part, oldest first.
     async fn attempts(&self, job_id: &JobId, shard_idx: ShardIdx) -> Result<Vec<AttemptRecord>>;
+
+    /// Makes given-up shards of an unfinished job wait again, those of `shard_idxs` or all if it
+    /// is empty, as long as no manifest lists them; their deaths are forgotten. How many rows wait
+    /// again and how many were listed already.
+    async fn requeue_quarantined(
+        &self,
+        job_id: &JobId,
+        shard_idxs: &[ShardIdx],
+    ) -> Result<(u64, u64)>;
+    /// Charged deaths since then, oldest first. Whether a shard was finished elsewhere is known
+    /// only of parts that this store accepted itself.
+    async fn deaths(&self, since_ms: i64) -> Result<Vec<DeathRecord>>;
+    /// Milliseconds a row of accepted parts of this job took, of the newest `limit` shards, in no
+    /// order.
+    async fn paces(&self, job_id: &JobId, limit: u32) -> Result<Vec<f64>>;
+
+    /// Nodes that are not open, and those that were not and are again, by name.
+    async fn nodes(&self) -> Result<Vec<NodeRecord>>;
+    /// Opens a node or closes it, as of now. One that a person closed is not changed by the
+    /// coordinator itself (`is_automatic`).
+    async fn set_node(&self, node: &NodeRecord) -> Result<()>;
+
+    /// Tenants by name: those that were set, and those that ever had a job, which weigh 1.
+    async fn tenants(&self) -> Result<Vec<TenantRecord>>;
+    /// Sets the weight of a tenant.
+    async fn set_tenant(&self, tenant: &str, weight: f64) -> Result<()>;
+    /// Brings what tenants used up to date: rows of accepted parts since the last time are added
+    /// to what is left after `half_life_ms`.
+    async fn account(&self, half_life_ms: i64) -> Result<()>;
+
+    /// Takes or keeps a duty for `ttl_ms`; `false` while another holder has it.
+    async fn take_duty(&self, duty: &Duty, holder: &str, ttl_ms: i64) -> Result<bool>;
+    /// Lets a duty go.
+    async fn drop_duty(&self, duty: &Duty, holder: &str) -> Result<()>;
+    /// Completes when another coordinator on this store said that there is work
+    /// ([`Self::announce_work`]); never, on stores that one process has for itself. Only a
+    /// wake-up: it may be lost.
+    async fn work_announced(&self);
+    /// Tells other coordinators on this store that shards wait: a job started or was resumed, a
+    /// shard was halved. Not called for grants and commits.
+    async fn announce_work(&self) -> Result<()>;
 
     /// Shards in order.
     async fn shards(&self, job_id: &JobId, query: &ShardQuery) -> Result<Vec<ShardRecord>>;
@@ -147,6 +206,20 @@ fn moved_on(lease: &LeaseRecord, report: &Progress, store_away: bool) -> bool {
         || report.stage != lease.stage
         || report.stage == LeaseStage::Queued
         || (report.stage == LeaseStage::Uploading && store_away)
+}
+
+/// Paces are kept in a ring of this many places a job, by shard.
+pub(crate) const PACE_RING: u64 = 128;
+
+/// Milliseconds that a row of this part took; `None` if its worker does not say.
+fn pace_of(commit: &Commit) -> Option<f64> {
+    let rows = commit.rows.total();
+    (commit.work_ms > 0 && rows > 0).then(|| commit.work_ms as f64 / rows as f64)
+}
+
+/// What is left of a use after some time.
+fn decayed(used: f64, elapsed_ms: i64, half_life_ms: i64) -> f64 {
+    used * 0.5_f64.powf(elapsed_ms.max(0) as f64 / half_life_ms.max(1) as f64)
 }
 
 /// A job that goes on forgets why it did not.

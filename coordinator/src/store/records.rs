@@ -51,6 +51,10 @@ pub struct NewJob {
     /// The specification as JSON, and its SHA-256 in hex.
     pub spec_json: String,
     pub spec_sha256: String,
+    /// Who pays for it.
+    pub tenant: String,
+    /// Larger goes first among the jobs of one tenant.
+    pub priority: i32,
 }
 
 /// What became of a new job.
@@ -139,6 +143,11 @@ impl Counters {
         self.rows_skipped += sign * signed(rows.skipped);
     }
 
+    /// Rows of accepted parts.
+    pub(crate) fn rows_accepted(&self) -> i64 {
+        self.rows_ok + self.rows_failed + self.rows_skipped
+    }
+
     /// Adds `other` to this.
     pub(crate) fn add(&mut self, other: &Self) {
         self.pending += other.pending;
@@ -169,9 +178,11 @@ pub struct JobRecord {
     pub sequence: u64,
     pub spec_json: String,
     pub spec_sha256: String,
+    /// Who pays for it.
+    pub tenant: String,
     pub state: JobState,
     pub why: Option<Why>,
-    /// Larger goes first.
+    /// Larger goes first among the jobs of one tenant.
     pub priority: i32,
     pub plan: PlanTotals,
     pub counters: Counters,
@@ -183,6 +194,16 @@ pub struct JobRecord {
     pub created_at_ms: i64,
     pub planned_at_ms: Option<i64>,
     pub finished_at_ms: Option<i64>,
+}
+
+impl JobRecord {
+    /// Rows of the plan that are in no accepted part and were not given up.
+    pub fn rows_waiting(&self) -> u64 {
+        let settled = self.counters.rows_accepted() + self.counters.rows_quarantined;
+        self.plan
+            .rows
+            .saturating_sub(u64::try_from(settled).unwrap_or(0))
+    }
 }
 
 /// A shard that is not known yet; it starts pending.
@@ -237,8 +258,12 @@ pub struct NewSession {
     pub session_id: SessionId,
     pub worker_name: String,
     pub node: String,
+    /// Version of the worker's code.
+    pub version: String,
     /// Names and weights it can read with, as JSON.
     pub engines_json: String,
+    /// Such as `cpu`, `cuda:0`.
+    pub devices: Vec<String>,
     pub ttl_ms: i64,
 }
 
@@ -248,8 +273,12 @@ pub struct SessionRecord {
     pub session_id: SessionId,
     pub worker_name: String,
     pub node: String,
+    pub version: String,
     pub engines_json: String,
+    pub devices: Vec<String>,
     pub state: SessionState,
+    /// It said with its last heartbeat that it cannot work now.
+    pub is_unhealthy: bool,
     pub expires_at_ms: i64,
 }
 
@@ -344,7 +373,7 @@ pub struct LeaseRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {
     Granted(Box<ShardRecord>),
-    /// No shard of this job waits, or the job is not running.
+    /// No shard of this job waits, the job is not running, or the node is not open.
     Nothing,
     /// The session is unknown or takes no more.
     NoSession,
@@ -365,6 +394,8 @@ pub struct Commit {
     pub part: PartRecord,
     pub rows: RowCounts,
     pub failures: Vec<FailureCount>,
+    /// Milliseconds that the worker was at it, as it says; 0 if it does not.
+    pub work_ms: u64,
 }
 
 /// What became of it.
@@ -466,4 +497,105 @@ pub struct AppliedManifest {
     /// Its number; the store must be at the one before.
     pub number: u64,
     pub changes: Vec<ShardChange>,
+}
+
+/// What may be given to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NodeStanding {
+    /// Anything.
+    Open,
+    /// Nothing; what its workers hold goes on.
+    Cordoned,
+    /// Nothing; its workers finish and leave.
+    Draining,
+}
+
+impl NodeStanding {
+    /// As stores keep it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Cordoned => "cordoned",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// The standing kept as `text`.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Open, Self::Cordoned, Self::Draining]
+            .into_iter()
+            .find(|standing| standing.as_str() == text)
+    }
+}
+
+impl From<NodeStanding> for v1::NodeStanding {
+    fn from(standing: NodeStanding) -> Self {
+        match standing {
+            NodeStanding::Open => Self::Open,
+            NodeStanding::Cordoned => Self::Cordoned,
+            NodeStanding::Draining => Self::Draining,
+        }
+    }
+}
+
+/// A node that is, or was, not open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRecord {
+    pub node: String,
+    pub standing: NodeStanding,
+    /// For people.
+    pub reason: String,
+    /// Set by the coordinator itself, not by a person.
+    pub is_automatic: bool,
+    /// When that was; the store's to fill in.
+    pub since_ms: i64,
+}
+
+/// A death that was charged to a shard, for judging its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeathRecord {
+    pub node: String,
+    pub job_id: JobId,
+    pub shard_idx: ShardIdx,
+    /// Another attempt, on another node, brought the shard's accepted part.
+    pub is_finished_elsewhere: bool,
+    pub ended_at_ms: i64,
+}
+
+/// Who pays for jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TenantRecord {
+    pub tenant: String,
+    /// Its share beside the others'; more than 0.
+    pub weight: f64,
+    /// Rows read for it, decayed to `accounted_at_ms`.
+    pub used_rows: f64,
+    pub accounted_at_ms: i64,
+}
+
+/// Something that one coordinator does at a time, to save work: correctness rests on none.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Duty {
+    /// Ends what expired.
+    Reap,
+    /// Publishes and finishes a job.
+    Publish(JobId),
+    /// Plans a job.
+    Plan(JobId),
+    /// Adds up what tenants used.
+    Account,
+    /// Removes objects that nothing refers to.
+    Sweep(JobId),
+}
+
+impl std::fmt::Display for Duty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Reap => f.write_str("reap"),
+            Self::Publish(job_id) => write!(f, "publish/{job_id}"),
+            Self::Plan(job_id) => write!(f, "plan/{job_id}"),
+            Self::Account => f.write_str("account"),
+            Self::Sweep(job_id) => write!(f, "sweep/{job_id}"),
+        }
+    }
 }

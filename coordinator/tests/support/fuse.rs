@@ -154,6 +154,10 @@ macro_rules! fused {
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer> {
                 self.fuse.around(self.inner.$name($($argument),*)).await
             })*
+
+            async fn work_announced(&self) {
+                self.inner.work_announced().await;
+            }
         }
     };
 }
@@ -169,13 +173,16 @@ fused! {
     fn add_shards(job_id: &JobId, shards: &[NewShard]) -> ();
     fn start_job(job_id: &JobId, plan: &PlanTotals) -> bool;
     fn finish_job(job_id: &JobId, version: Option<u64>) -> bool;
+    fn set_priority(job_id: &JobId, priority: i32) -> bool;
     fn open_session(session: &NewSession) -> ();
     fn session(session_id: &SessionId) -> Option<SessionRecord>;
     fn heartbeat(beat: &Beat) -> Option<Vec<Standing>>;
     fn close_session(session_id: &SessionId) -> bool;
     fn expire_sessions() -> ();
+    fn sessions() -> Vec<SessionRecord>;
     fn expired_sessions() -> Vec<SessionRecord>;
     fn grant(session_id: &SessionId, job_id: &JobId, lease_id: &LeaseId) -> Grant;
+    fn grant_copy(session_id: &SessionId, job_id: &JobId, shard_idx: ShardIdx, lease_id: &LeaseId) -> Grant;
     fn lease(lease_id: &LeaseId) -> Option<(LeaseRecord, ShardRecord)>;
     fn won_by(lease_id: &LeaseId) -> Option<ShardRecord>;
     fn leases_of_session(session_id: &SessionId) -> Vec<LeaseRecord>;
@@ -185,6 +192,17 @@ fused! {
     fn end_lease(end: &EndLease) -> bool;
     fn fence_job(job_id: &JobId) -> u64;
     fn attempts(job_id: &JobId, shard_idx: ShardIdx) -> Vec<AttemptRecord>;
+    fn requeue_quarantined(job_id: &JobId, shard_idxs: &[ShardIdx]) -> (u64, u64);
+    fn deaths(since_ms: i64) -> Vec<DeathRecord>;
+    fn paces(job_id: &JobId, limit: u32) -> Vec<f64>;
+    fn nodes() -> Vec<NodeRecord>;
+    fn set_node(node: &NodeRecord) -> ();
+    fn tenants() -> Vec<TenantRecord>;
+    fn set_tenant(tenant: &str, weight: f64) -> ();
+    fn account(half_life_ms: i64) -> ();
+    fn take_duty(duty: &Duty, holder: &str, ttl_ms: i64) -> bool;
+    fn drop_duty(duty: &Duty, holder: &str) -> ();
+    fn announce_work() -> ();
     fn shards(job_id: &JobId, query: &ShardQuery) -> Vec<ShardRecord>;
     fn overlapping(job_id: &JobId, first_row: u64, end_row: u64) -> Vec<ShardRecord>;
     fn next_shard_idx(job_id: &JobId) -> ShardIdx;

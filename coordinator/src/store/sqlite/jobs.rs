@@ -2,7 +2,7 @@
 
 use quire_core::JobId;
 
-use super::{SqliteStore, commit, count, during, insert_shard, rows};
+use super::{SqliteStore, commit, count, during, fleet, insert_shard, rows};
 use crate::error::Result;
 use crate::job::{JobState, ShardState};
 use crate::store::records::{
@@ -34,14 +34,16 @@ pub(super) async fn create(store: &SqliteStore, job: &NewJob) -> Result<CreateJo
         return Ok(CreateJob::Refused);
     }
     sqlx::query(
-        "INSERT INTO jobs (job_id, out, sequence, spec_json, spec_sha256, state, created_at_ms) \
-         VALUES (?, ?, ?, ?, ?, 'planning', ?)",
+        "INSERT INTO jobs (job_id, out, sequence, spec_json, spec_sha256, tenant, priority, \
+         state, created_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, 'planning', ?)",
     )
     .bind(job.job_id.as_str())
     .bind(&job.out)
     .bind(rows::int(job.sequence)?)
     .bind(&job.spec_json)
     .bind(&job.spec_sha256)
+    .bind(&job.tenant)
+    .bind(job.priority)
     .bind(now)
     .execute(&mut *tx)
     .await
@@ -51,8 +53,28 @@ pub(super) async fn create(store: &SqliteStore, job: &NewJob) -> Result<CreateJo
         .execute(&mut *tx)
         .await
         .map_err(during("add a job"))?;
+    fleet::add_tenant(&mut tx, &job.tenant, now).await?;
     commit(tx).await?;
     Ok(CreateJob::Created)
+}
+
+pub(super) async fn set_priority(
+    store: &SqliteStore,
+    job_id: &JobId,
+    priority: i32,
+) -> Result<bool> {
+    let mut tx = store.begin().await?;
+    let done = sqlx::query(
+        "UPDATE jobs SET priority = ? WHERE job_id = ? \
+         AND state NOT IN ('done', 'canceled', 'failed')",
+    )
+    .bind(priority)
+    .bind(job_id.as_str())
+    .execute(&mut *tx)
+    .await
+    .map_err(during("set a priority"))?;
+    commit(tx).await?;
+    Ok(done.rows_affected() > 0)
 }
 
 pub(super) async fn get(store: &SqliteStore, job_id: &JobId) -> Result<Option<JobRecord>> {

@@ -3,10 +3,12 @@
 use quire_core::{JobId, LeaseId, SessionId, ShardIdx};
 
 use super::{
-    SqliteStore, Tx, commit, count, during, fence_shard, insert_shard, rows, set_state, shard,
+    SqliteStore, Tx, commit, count, during, fence_shard, fleet, insert_shard, rows, set_state,
+    shard,
 };
 use crate::error::{Error, Result};
 use crate::job::{JobState, LeaseEnd, SessionState, ShardState};
+use crate::store::pace_of;
 use crate::store::records::{
     AttemptRecord, Commit, CommitResult, Counters, EndLease, Grant, LeaseRecord, NewShard,
     ShardRecord, Span, Verdict, signed,
@@ -32,20 +34,10 @@ pub(super) async fn grant(
 ) -> Result<Grant> {
     let now = store.now();
     let mut tx = store.begin().await?;
-    let session = sqlx::query("SELECT * FROM sessions WHERE session_id = ?")
-        .bind(session_id.as_str())
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(during("read a session"))?;
-    let session = session.as_ref().map(rows::session).transpose()?;
-    let Some(session) = session
-        .filter(|session| session.state == SessionState::Live && session.expires_at_ms > now)
-    else {
-        return Ok(Grant::NoSession);
+    let node = match may_take(&mut tx, session_id, job_id, now).await? {
+        Ok(node) => node,
+        Err(refusal) => return Ok(refusal),
     };
-    if job_state(&mut tx, job_id).await? != Some(JobState::Running) {
-        return Ok(Grant::Nothing);
-    }
     let waiting: Option<i64> = sqlx::query_scalar(FIRST_WAITING)
         .bind(job_id.as_str())
         .bind(now)
@@ -55,30 +47,11 @@ pub(super) async fn grant(
     let Some(shard_idx) = waiting else {
         return Ok(Grant::Nothing);
     };
-    let row = sqlx::query(
-        "UPDATE shards SET state = 'leased', epoch = epoch + 1 \
-         WHERE job_id = ? AND shard_idx = ? AND state = 'pending' RETURNING *",
-    )
-    .bind(job_id.as_str())
-    .bind(shard_idx)
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(during("grant a shard"))?;
-    let granted = rows::shard(&row)?;
-    sqlx::query(
-        "INSERT INTO leases (lease_id, session_id, node, job_id, shard_idx, epoch, \
-         granted_at_ms, stage, progressed_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'queued', ?7)",
-    )
-    .bind(lease_id.as_str())
-    .bind(session_id.as_str())
-    .bind(&session.node)
-    .bind(job_id.as_str())
-    .bind(shard_idx)
-    .bind(granted.epoch)
-    .bind(now)
-    .execute(&mut *tx)
-    .await
-    .map_err(during("add a lease"))?;
+    let granted = lease_shard(&mut tx, job_id, shard_idx, ShardState::Pending).await?;
+    let Some(granted) = granted else {
+        return Ok(Grant::Nothing);
+    };
+    insert_lease(&mut tx, session_id, &node, &granted, lease_id, now).await?;
     let mut moved = Counters::default();
     moved.moved(ShardState::Pending, ShardState::Leased);
     count(&mut tx, job_id, &moved).await?;
@@ -86,7 +59,111 @@ pub(super) async fn grant(
     Ok(Grant::Granted(Box::new(granted)))
 }
 
-async fn job_state(tx: &mut Tx, job_id: &JobId) -> Result<Option<JobState>> {
+pub(super) async fn grant_copy(
+    store: &SqliteStore,
+    session_id: &SessionId,
+    job_id: &JobId,
+    shard_idx: ShardIdx,
+    lease_id: &LeaseId,
+) -> Result<Grant> {
+    let now = store.now();
+    let mut tx = store.begin().await?;
+    let node = match may_take(&mut tx, session_id, job_id, now).await? {
+        Ok(node) => node,
+        Err(refusal) => return Ok(refusal),
+    };
+    let holders: Vec<String> =
+        sqlx::query_scalar("SELECT node FROM leases WHERE job_id = ? AND shard_idx = ?")
+            .bind(job_id.as_str())
+            .bind(rows::int(shard_idx)?)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(during("read leases"))?;
+    if holders.len() != 1 || holders.contains(&node) {
+        return Ok(Grant::Nothing);
+    }
+    let shard_idx = rows::int(shard_idx)?;
+    let granted = lease_shard(&mut tx, job_id, shard_idx, ShardState::Leased).await?;
+    let Some(granted) = granted else {
+        return Ok(Grant::Nothing);
+    };
+    insert_lease(&mut tx, session_id, &node, &granted, lease_id, now).await?;
+    commit(tx).await?;
+    Ok(Grant::Granted(Box::new(granted)))
+}
+
+/// The node of a session that may take a shard of the job now, or why it may not.
+async fn may_take(
+    tx: &mut Tx,
+    session_id: &SessionId,
+    job_id: &JobId,
+    now: i64,
+) -> Result<std::result::Result<String, Grant>> {
+    let session = sqlx::query("SELECT * FROM sessions WHERE session_id = ?")
+        .bind(session_id.as_str())
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(during("read a session"))?;
+    let session = session.as_ref().map(rows::session).transpose()?;
+    let Some(session) = session.filter(|session| {
+        session.state == SessionState::Live && session.expires_at_ms > now && !session.is_unhealthy
+    }) else {
+        return Ok(Err(Grant::NoSession));
+    };
+    let runs = job_state(tx, job_id).await? == Some(JobState::Running);
+    if runs && fleet::is_open(tx, &session.node).await? {
+        Ok(Ok(session.node))
+    } else {
+        Ok(Err(Grant::Nothing))
+    }
+}
+
+/// Starts the next attempt on a shard that is in this state.
+async fn lease_shard(
+    tx: &mut Tx,
+    job_id: &JobId,
+    shard_idx: i64,
+    from: ShardState,
+) -> Result<Option<ShardRecord>> {
+    let row = sqlx::query(
+        "UPDATE shards SET state = 'leased', epoch = epoch + 1 \
+         WHERE job_id = ? AND shard_idx = ? AND state = ? RETURNING *",
+    )
+    .bind(job_id.as_str())
+    .bind(shard_idx)
+    .bind(from.as_str())
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(during("grant a shard"))?;
+    row.as_ref().map(rows::shard).transpose()
+}
+
+async fn insert_lease(
+    tx: &mut Tx,
+    session_id: &SessionId,
+    node: &str,
+    shard: &ShardRecord,
+    lease_id: &LeaseId,
+    now: i64,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO leases (lease_id, session_id, node, job_id, shard_idx, epoch, \
+         granted_at_ms, stage, progressed_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'queued', ?7)",
+    )
+    .bind(lease_id.as_str())
+    .bind(session_id.as_str())
+    .bind(node)
+    .bind(shard.job_id.as_str())
+    .bind(rows::int(shard.shard_idx)?)
+    .bind(shard.epoch)
+    .bind(now)
+    .execute(&mut **tx)
+    .await
+    .map_err(during("add a lease"))?;
+    Ok(())
+}
+
+pub(super) async fn job_state(tx: &mut Tx, job_id: &JobId) -> Result<Option<JobState>> {
     let state: Option<String> = sqlx::query_scalar("SELECT state FROM jobs WHERE job_id = ?")
         .bind(job_id.as_str())
         .fetch_optional(&mut **tx)
@@ -173,6 +250,7 @@ pub(super) async fn stalled(store: &SqliteStore, before_ms: i64) -> Result<Vec<L
 }
 
 pub(super) async fn commit_part(store: &SqliteStore, part: &Commit) -> Result<CommitResult> {
+    let now = store.now();
     let mut tx = store.begin().await?;
     let won: Option<i64> = sqlx::query_scalar("SELECT shard_idx FROM shards WHERE winner = ?")
         .bind(part.lease_id.as_str())
@@ -195,7 +273,7 @@ pub(super) async fn commit_part(store: &SqliteStore, part: &Commit) -> Result<Co
     let done = sqlx::query(
         "UPDATE shards SET state = 'committed', part_key = ?3, part_bytes = ?4, \
          part_sha256 = ?5, part_etag = ?6, rows_ok = ?7, rows_failed = ?8, rows_skipped = ?9, \
-         winner = ?10 WHERE job_id = ?1 AND shard_idx = ?2 AND state = 'leased' \
+         winner = ?10, winner_node = ?11 WHERE job_id = ?1 AND shard_idx = ?2 AND state = 'leased' \
          AND EXISTS (SELECT 1 FROM leases WHERE lease_id = ?10)",
     )
     .bind(lease.job_id.as_str())
@@ -208,6 +286,7 @@ pub(super) async fn commit_part(store: &SqliteStore, part: &Commit) -> Result<Co
     .bind(rows::int(part.rows.failed)?)
     .bind(rows::int(part.rows.skipped)?)
     .bind(part.lease_id.as_str())
+    .bind(&lease.node)
     .execute(&mut *tx)
     .await
     .map_err(during("accept a part"))?;
@@ -220,6 +299,9 @@ pub(super) async fn commit_part(store: &SqliteStore, part: &Commit) -> Result<Co
     counted.rows(part.rows, 1);
     count(&mut tx, &lease.job_id, &counted).await?;
     add_failures(&mut tx, &lease.job_id, part).await?;
+    if let Some(pace) = pace_of(part) {
+        fleet::note_pace(&mut tx, &lease.job_id, lease.shard_idx, pace, now).await?;
+    }
     commit(tx).await?;
     Ok(CommitResult::Committed)
 }

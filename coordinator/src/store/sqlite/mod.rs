@@ -5,9 +5,11 @@
 //! fails at once whatever the busy timeout. Reads go through connections of their own and never
 //! wait for the writer.
 
+mod fleet;
 mod jobs;
 mod leases;
 mod publish;
+mod requeue;
 mod rows;
 mod sessions;
 
@@ -177,6 +179,10 @@ impl Store for SqliteStore {
         jobs::finish(self, job_id, version).await
     }
 
+    async fn set_priority(&self, job_id: &JobId, priority: i32) -> Result<bool> {
+        jobs::set_priority(self, job_id, priority).await
+    }
+
     async fn open_session(&self, session: &NewSession) -> Result<()> {
         sessions::open(self, session).await
     }
@@ -197,6 +203,10 @@ impl Store for SqliteStore {
         sessions::expire_all(self).await
     }
 
+    async fn sessions(&self) -> Result<Vec<SessionRecord>> {
+        sessions::all(self).await
+    }
+
     async fn expired_sessions(&self) -> Result<Vec<SessionRecord>> {
         sessions::expired(self).await
     }
@@ -208,6 +218,16 @@ impl Store for SqliteStore {
         lease_id: &LeaseId,
     ) -> Result<Grant> {
         leases::grant(self, session_id, job_id, lease_id).await
+    }
+
+    async fn grant_copy(
+        &self,
+        session_id: &SessionId,
+        job_id: &JobId,
+        shard_idx: ShardIdx,
+        lease_id: &LeaseId,
+    ) -> Result<Grant> {
+        leases::grant_copy(self, session_id, job_id, shard_idx, lease_id).await
     }
 
     async fn lease(&self, lease_id: &LeaseId) -> Result<Option<(LeaseRecord, ShardRecord)>> {
@@ -244,6 +264,58 @@ impl Store for SqliteStore {
 
     async fn attempts(&self, job_id: &JobId, shard_idx: ShardIdx) -> Result<Vec<AttemptRecord>> {
         leases::attempts(self, job_id, shard_idx).await
+    }
+
+    async fn requeue_quarantined(
+        &self,
+        job_id: &JobId,
+        shard_idxs: &[ShardIdx],
+    ) -> Result<(u64, u64)> {
+        requeue::requeue(self, job_id, shard_idxs).await
+    }
+
+    async fn deaths(&self, since_ms: i64) -> Result<Vec<DeathRecord>> {
+        fleet::deaths(self, since_ms).await
+    }
+
+    async fn paces(&self, job_id: &JobId, limit: u32) -> Result<Vec<f64>> {
+        fleet::paces(self, job_id, limit).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>> {
+        fleet::nodes(self).await
+    }
+
+    async fn set_node(&self, node: &NodeRecord) -> Result<()> {
+        fleet::set_node(self, node).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantRecord>> {
+        fleet::tenants(self).await
+    }
+
+    async fn set_tenant(&self, tenant: &str, weight: f64) -> Result<()> {
+        fleet::set_tenant(self, tenant, weight).await
+    }
+
+    async fn account(&self, half_life_ms: i64) -> Result<()> {
+        fleet::account(self, half_life_ms).await
+    }
+
+    async fn take_duty(&self, duty: &Duty, holder: &str, ttl_ms: i64) -> Result<bool> {
+        fleet::take_duty(self, duty, holder, ttl_ms).await
+    }
+
+    async fn drop_duty(&self, duty: &Duty, holder: &str) -> Result<()> {
+        fleet::drop_duty(self, duty, holder).await
+    }
+
+    async fn work_announced(&self) {
+        std::future::pending::<()>().await;
+    }
+
+    async fn announce_work(&self) -> Result<()> {
+        Ok(())
     }
 
     async fn shards(&self, job_id: &JobId, query: &ShardQuery) -> Result<Vec<ShardRecord>> {

@@ -208,9 +208,10 @@ async fn set_part(
 ) -> Result<()> {
     let counts = part.map(|(_, rows, _)| rows).unwrap_or_default();
     sqlx::query(
-        "UPDATE shards SET part_key = ?, part_bytes = ?, part_sha256 = ?, part_etag = ?, \
-         rows_ok = ?, rows_failed = ?, rows_skipped = ?, winner = ? \
-         WHERE job_id = ? AND shard_idx = ?",
+        "UPDATE shards SET part_key = ?1, part_bytes = ?2, part_sha256 = ?3, part_etag = ?4, \
+         rows_ok = ?5, rows_failed = ?6, rows_skipped = ?7, winner = ?8, \
+         winner_node = CASE WHEN winner IS ?8 THEN winner_node END \
+         WHERE job_id = ?9 AND shard_idx = ?10",
     )
     .bind(part.map(|(part, _, _)| part.key.as_str()))
     .bind(part.map(|(part, _, _)| rows::int(part.bytes)).transpose()?)

@@ -25,6 +25,22 @@ pub(super) fn documents_json(documents: &[DocId]) -> Result<String> {
     })
 }
 
+/// Words as JSON.
+pub(super) fn words_json(words: &[String]) -> Result<String> {
+    serde_json::to_string(words).map_err(|source| Error::Database {
+        action: "write words",
+        source: sqlx::Error::Encode(Box::new(source)),
+    })
+}
+
+fn words(row: &SqliteRow, column: &'static str) -> Result<Vec<String>> {
+    let kept: String = get(row, column)?;
+    serde_json::from_str(&kept).map_err(|_| Error::DatabaseValue {
+        what: column,
+        value: kept,
+    })
+}
+
 fn get<'r, T>(row: &'r SqliteRow, column: &'static str) -> Result<T>
 where
     T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
@@ -89,6 +105,7 @@ pub(super) fn job(row: &SqliteRow) -> Result<JobRecord> {
         sequence: count(row, "sequence")?,
         spec_json: get(row, "spec_json")?,
         spec_sha256: get(row, "spec_sha256")?,
+        tenant: get(row, "tenant")?,
         state: word(row, "state", JobState::parse)?,
         why: reason.map(|reason| Why {
             reason,
@@ -174,8 +191,11 @@ pub(super) fn session(row: &SqliteRow) -> Result<SessionRecord> {
         session_id: SessionId::new(get::<String>(row, "session_id")?),
         worker_name: get(row, "worker_name")?,
         node: get(row, "node")?,
+        version: get(row, "version")?,
         engines_json: get(row, "engines_json")?,
+        devices: words(row, "devices_json")?,
         state: word(row, "state", SessionState::parse)?,
+        is_unhealthy: get(row, "unhealthy")?,
         expires_at_ms: get(row, "expires_at_ms")?,
     })
 }
@@ -232,5 +252,34 @@ pub(super) fn failure(row: &SqliteRow) -> Result<FailureCount> {
         code: get(row, "code")?,
         count: count(row, "count")?,
         example: get(row, "example")?,
+    })
+}
+
+pub(super) fn death(row: &SqliteRow) -> Result<DeathRecord> {
+    Ok(DeathRecord {
+        node: get(row, "node")?,
+        job_id: JobId::new(get::<String>(row, "job_id")?),
+        shard_idx: count(row, "shard_idx")?,
+        is_finished_elsewhere: get(row, "is_finished_elsewhere")?,
+        ended_at_ms: get(row, "ended_at_ms")?,
+    })
+}
+
+pub(super) fn node(row: &SqliteRow) -> Result<NodeRecord> {
+    Ok(NodeRecord {
+        node: get(row, "node")?,
+        standing: word(row, "standing", NodeStanding::parse)?,
+        reason: get(row, "reason")?,
+        is_automatic: get(row, "is_automatic")?,
+        since_ms: get(row, "since_ms")?,
+    })
+}
+
+pub(super) fn tenant(row: &SqliteRow) -> Result<TenantRecord> {
+    Ok(TenantRecord {
+        tenant: get(row, "tenant")?,
+        weight: get(row, "weight")?,
+        used_rows: get(row, "used_rows")?,
+        accounted_at_ms: get(row, "accounted_at_ms")?,
     })
 }

@@ -1,6 +1,7 @@
 //! Sessions and what their heartbeats say.
 
 use quire_core::SessionId;
+use quire_proto::v1;
 
 use super::{SqliteStore, Tx, commit, during, rows};
 use crate::error::Result;
@@ -11,13 +12,15 @@ use crate::store::records::{Beat, NewSession, Progress, SessionRecord, Standing}
 pub(super) async fn open(store: &SqliteStore, session: &NewSession) -> Result<()> {
     let mut tx = store.begin().await?;
     sqlx::query(
-        "INSERT INTO sessions (session_id, worker_name, node, engines_json, state, expires_at_ms) \
-         VALUES (?, ?, ?, ?, 'live', ?)",
+        "INSERT INTO sessions (session_id, worker_name, node, version, engines_json, \
+         devices_json, state, expires_at_ms) VALUES (?, ?, ?, ?, ?, ?, 'live', ?)",
     )
     .bind(session.session_id.as_str())
     .bind(&session.worker_name)
     .bind(&session.node)
+    .bind(&session.version)
     .bind(&session.engines_json)
+    .bind(rows::words_json(&session.devices)?)
     .bind(store.now() + session.ttl_ms)
     .execute(&mut *tx)
     .await
@@ -48,13 +51,16 @@ pub(super) async fn heartbeat(store: &SqliteStore, beat: &Beat) -> Result<Option
     let Some(session) = row.as_ref().map(rows::session).transpose()? else {
         return Ok(None);
     };
-    sqlx::query("UPDATE sessions SET expires_at_ms = ?, state = ? WHERE session_id = ?")
-        .bind(now + beat.ttl_ms)
-        .bind(session.state.after_heartbeat(beat.said).as_str())
-        .bind(beat.session_id.as_str())
-        .execute(&mut *tx)
-        .await
-        .map_err(during("keep a session"))?;
+    sqlx::query(
+        "UPDATE sessions SET expires_at_ms = ?, state = ?, unhealthy = ? WHERE session_id = ?",
+    )
+    .bind(now + beat.ttl_ms)
+    .bind(session.state.after_heartbeat(beat.said).as_str())
+    .bind(beat.said == v1::WorkerState::Unhealthy)
+    .bind(beat.session_id.as_str())
+    .execute(&mut *tx)
+    .await
+    .map_err(during("keep a session"))?;
     let mut standings = Vec::with_capacity(beat.progress.len());
     for progress in &beat.progress {
         standings.push(note(&mut tx, beat, progress, now).await?);
@@ -140,6 +146,14 @@ pub(super) async fn expire_all(store: &SqliteStore) -> Result<()> {
 pub(super) async fn expired(store: &SqliteStore) -> Result<Vec<SessionRecord>> {
     let found = sqlx::query("SELECT * FROM sessions WHERE expires_at_ms <= ? ORDER BY session_id")
         .bind(store.now())
+        .fetch_all(&store.readers)
+        .await
+        .map_err(during("read sessions"))?;
+    found.iter().map(rows::session).collect()
+}
+
+pub(super) async fn all(store: &SqliteStore) -> Result<Vec<SessionRecord>> {
+    let found = sqlx::query("SELECT * FROM sessions ORDER BY node, worker_name, session_id")
         .fetch_all(&store.readers)
         .await
         .map_err(during("read sessions"))?;
