@@ -1,0 +1,234 @@
+//! What every call goes through, whichever service it is of: who calls, is there room, answer,
+//! measure. A handler that panics costs its own call and nothing else.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use quire_proto::{CallError, Reason, TRACEPARENT, with_traceparent};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status};
+use tracing::Instrument;
+
+use super::config::GrpcLimits;
+use super::identity::{IdentityMap, Peer};
+use super::metrics::{AT_WORK, CALLS, SECONDS};
+use crate::handle::CoordinatorHandle;
+
+/// Where calls arrive; a cheap clone.
+#[derive(Clone)]
+pub(super) struct Desk {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    handle: CoordinatorHandle,
+    identities: IdentityMap,
+    calls: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Desk {
+    pub(super) fn new(
+        handle: CoordinatorHandle,
+        identities: IdentityMap,
+        limits: &GrpcLimits,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                handle,
+                identities,
+                calls: Arc::new(Semaphore::new(limits.calls)),
+                watches: Arc::new(Semaphore::new(limits.watches)),
+                shutdown,
+                tasks: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// Answers a call to the end, even if the caller goes away meanwhile: half of a change is
+    /// safe, but the whole of it is kinder to whoever asks next.
+    pub(super) async fn answer<Q, A, F>(
+        &self,
+        call: &'static str,
+        request: Request<Q>,
+        work: impl FnOnce(CoordinatorHandle, Q) -> F,
+    ) -> Result<Response<A>, Status>
+    where
+        A: Send + 'static,
+        F: Future<Output = Result<A, CallError>> + Send + 'static,
+    {
+        let admitted = self.admit(call, &request)?;
+        let traceparent = traceparent(&request);
+        let work = work(admitted.handle.clone(), request.into_inner());
+        let span = tracing::debug_span!("call", call, traceparent);
+        let task = async move {
+            let answer = with_traceparent(&traceparent, caught(call, work)).await;
+            admitted.done(&answer);
+            answer
+        };
+        let answer = self.inner.tasks.spawn(task.instrument(span)).await;
+        // The task itself cannot panic; it is lost when the runtime shuts down.
+        let answer = answer.unwrap_or_else(|_| Err(leaving()));
+        Ok(Response::new(answer?))
+    }
+
+    /// Answers a call that may wait for something to do. It ends with its caller, so that nothing
+    /// is given to somebody who is gone, and when this coordinator leaves.
+    pub(super) async fn answer_waiting<Q, A, F>(
+        &self,
+        call: &'static str,
+        request: Request<Q>,
+        work: impl FnOnce(CoordinatorHandle, Q) -> F,
+    ) -> Result<Response<A>, Status>
+    where
+        F: Future<Output = Result<A, CallError>> + Send,
+    {
+        let admitted = self.admit(call, &request)?;
+        let traceparent = traceparent(&request);
+        let work = work(admitted.handle.clone(), request.into_inner());
+        let span = tracing::debug_span!("call", call, traceparent);
+        let answer = async {
+            tokio::select! {
+                biased;
+                answer = with_traceparent(&traceparent, caught(call, work)) => answer,
+                () = self.inner.shutdown.cancelled() => Err(leaving()),
+            }
+        };
+        let answer = answer.instrument(span).await;
+        admitted.done(&answer);
+        Ok(Response::new(answer?))
+    }
+
+    /// A place among those who watch.
+    pub(super) fn watch_place(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        let watches = Arc::clone(&self.inner.watches);
+        watches.try_acquire_owned().map_err(|_| {
+            let message = "too many jobs are watched on this coordinator; ask again later";
+            CallError::new(Reason::Quota, message)
+        })
+    }
+
+    /// Who makes a call; checked here so that calls without a handle can ask, too.
+    pub(super) fn handle_for<Q>(
+        &self,
+        request: &Request<Q>,
+    ) -> Result<CoordinatorHandle, CallError> {
+        let peer = request.extensions().get::<Peer>();
+        let caller = peer
+            .unwrap_or(&Peer::Nameless)
+            .caller(&self.inner.identities)?;
+        Ok(self.inner.handle.on_behalf_of(caller))
+    }
+
+    pub(super) fn shutdown(&self) -> &CancellationToken {
+        &self.inner.shutdown
+    }
+
+    /// Waits for the calls at work, but not for ever.
+    pub(super) async fn close(&self, longest: Duration) {
+        self.inner.tasks.close();
+        let wait = self.inner.tasks.wait();
+        if tokio::time::timeout(longest, wait).await.is_err() {
+            tracing::warn!("calls were still at work when the coordinator left");
+        }
+    }
+
+    fn admit<Q>(&self, call: &'static str, request: &Request<Q>) -> Result<Admitted, CallError> {
+        let admitted = self.room(call, request);
+        if let Err(error) = &admitted {
+            count(call, error.reason.as_str());
+        }
+        admitted
+    }
+
+    fn room<Q>(&self, call: &'static str, request: &Request<Q>) -> Result<Admitted, CallError> {
+        let handle = self.handle_for(request)?;
+        if self.inner.shutdown.is_cancelled() {
+            return Err(leaving());
+        }
+        let calls = Arc::clone(&self.inner.calls);
+        let place = calls.try_acquire_owned().map_err(|_| {
+            let message = "this coordinator has too many calls at work";
+            CallError::new(Reason::Unavailable, message)
+        })?;
+        metrics::gauge!(AT_WORK).increment(1.0);
+        Ok(Admitted {
+            call,
+            handle,
+            arrived: Instant::now(),
+            _place: place,
+        })
+    }
+}
+
+/// A call that is at work.
+struct Admitted {
+    call: &'static str,
+    handle: CoordinatorHandle,
+    arrived: Instant,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Admitted {
+    fn done<A>(&self, answer: &Result<A, CallError>) {
+        let reason = match answer {
+            Ok(_) => "OK",
+            Err(error) => error.reason.as_str(),
+        };
+        count(self.call, reason);
+        metrics::histogram!(SECONDS, "call" => self.call).record(self.arrived.elapsed());
+        if let Err(error) = answer {
+            tracing::debug!(call = self.call, reason, %error, "a call was refused");
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        metrics::gauge!(AT_WORK).decrement(1.0);
+    }
+}
+
+fn count(call: &'static str, reason: &'static str) {
+    metrics::counter!(CALLS, "call" => call, "reason" => reason).increment(1);
+}
+
+/// Runs a handler; a panic of it becomes an error of this one call.
+async fn caught<A>(
+    call: &'static str,
+    work: impl Future<Output = Result<A, CallError>>,
+) -> Result<A, CallError> {
+    // What the handler shares is behind locks that shrug off poison, or in the store.
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(answer) => answer,
+        Err(panic) => {
+            let said = panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
+            tracing::error!(call, panic = said, "a call panicked");
+            let message = format!("the coordinator met a bug in {call}; its log says more");
+            Err(CallError::new(Reason::Internal, message))
+        }
+    }
+}
+
+/// What callers are told when this coordinator leaves: there may be others.
+pub(super) fn leaving() -> CallError {
+    CallError::new(Reason::Unavailable, "this coordinator is shutting down")
+}
+
+fn traceparent<Q>(request: &Request<Q>) -> String {
+    let value = request.metadata().get(TRACEPARENT);
+    let text = value.and_then(|value| value.to_str().ok());
+    text.unwrap_or_default().to_owned()
+}
