@@ -5,6 +5,7 @@ mod commit;
 mod config;
 mod doctor;
 mod error;
+pub mod grpc;
 mod handle;
 mod job;
 mod lock;
