@@ -70,6 +70,16 @@ impl CoordinatorHandle {
         submit::submit(&self.shared, &submission).await
     }
 
+    /// Makes the jobs of the dataset at `out` known from what lies beside it, after a database was
+    /// lost; jobs that are known already stay as they are. Says which are made known.
+    ///
+    /// # Errors
+    /// When something outside fails, or what lies there cannot be understood.
+    pub async fn recover(&self, out: &str) -> Result<Vec<JobId>> {
+        let (out, output) = self.shared.output(out)?;
+        submit::recover(&self.shared, &out, &output).await
+    }
+
     /// A job with its progress.
     ///
     /// # Errors

@@ -246,9 +246,9 @@ fn differences(kept: &JobSpec, asked: &JobSpec) -> Result<String> {
     Ok(named.join("; "))
 }
 
-/// Makes the jobs of a dataset known to a store that has lost them. Of all but the newest only
-/// the fact is kept; the newest goes on from its plan and its manifests.
-async fn recover(shared: &Shared, out: &str, output: &Output) -> Result<()> {
+/// Makes the jobs of a dataset known to a store that has lost them, and says which. Of all but
+/// the newest only the fact is kept; the newest goes on from its plan and its manifests.
+pub(crate) async fn recover(shared: &Shared, out: &str, output: &Output) -> Result<Vec<JobId>> {
     let unread = |source| Error::Dataset {
         action: "look for earlier jobs".into(),
         source: Box::new(source),
@@ -262,6 +262,7 @@ async fn recover(shared: &Shared, out: &str, output: &Output) -> Result<()> {
     }
     jobs.sort_by(|(a, _), (b, _)| (a.sequence, &a.job_id).cmp(&(b.sequence, &b.job_id)));
     let n_jobs = jobs.len();
+    let mut made_known = Vec::new();
     for (at, (object, area)) in jobs.into_iter().enumerate() {
         let spec_json = serde_json::to_string(&object.spec)
             .map_err(|source| Error::Specification { source })?;
@@ -274,15 +275,20 @@ async fn recover(shared: &Shared, out: &str, output: &Output) -> Result<()> {
             tenant: object.tenant,
             priority: object.priority,
         };
-        if shared.store.create_job(&new).await? == CreateJob::Refused {
+        match shared.store.create_job(&new).await? {
+            CreateJob::Created => {}
+            // It stands where the store says.
+            CreateJob::Known => continue,
             // Two submissions raced before the loss; one of them never became a job.
-            continue;
+            CreateJob::Refused => continue,
         }
         let is_newest = at + 1 == n_jobs;
         settle(shared, output, &area, is_newest).await?;
         tracing::warn!(job_id = %object.job_id, "job made known again from its area");
+        made_known.push(object.job_id);
     }
-    Ok(())
+    shared.tick.notify_one();
+    Ok(made_known)
 }
 
 /// Puts a job that was made known again where it stood.
