@@ -43,7 +43,13 @@ impl Context {
         screen: Screen,
         engines: EngineMaker,
     ) -> Outcome<Self> {
-        let stores = Stores::open(&loaded.settings.stores).map_err(Failure::of)?;
+        let settings = &loaded.settings;
+        let spool = set(&settings.worker.scratch).or_else(|| set(&settings.run.scratch));
+        let spool = spool.map(PathBuf::from).filter(|folder| folder.is_dir());
+        let http = settings
+            .http
+            .allowed(settings.input.max_file_bytes.0, spool);
+        let stores = Stores::open_with_http(&settings.stores, &http).map_err(Failure::of)?;
         Ok(Self {
             loaded,
             json,

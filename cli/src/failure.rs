@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use quire_core::{Fault, Faulty};
 
+use crate::settings::SettingsError;
+
 /// Why a command failed, as the user is told.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -47,6 +49,16 @@ impl Failure {
             exit_code: exit_code(fault),
             hint: hint_for_full_disk(&error).or_else(|| hint_for(fault)),
             error,
+        }
+    }
+
+    /// Settings that cannot be used, with what was probably meant.
+    pub(crate) fn of_settings(error: SettingsError) -> Self {
+        let hint = error.hint();
+        let failure = Self::of(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     }
 

@@ -8,7 +8,9 @@ mod draw;
 mod events;
 mod facts;
 mod failure;
+mod fleet;
 mod logging;
+mod observe;
 mod output;
 mod place;
 mod progress;
@@ -65,16 +67,9 @@ fn run(args: Args, screen: Screen, engines: EngineMaker) -> Outcome<ExitCode> {
     let Args { common, command } = args;
     let mut flags = common.flag_values();
     flags.extend(command.flag_values());
-    let loaded = settings::load(common.config.as_deref(), flags).map_err(|error| {
-        let hint = error.hint();
-        let failure = Failure::of(error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })?;
+    let loaded = settings::load(common.config.as_deref(), flags).map_err(Failure::of_settings)?;
     logging::start(&loaded.settings.log, &screen)?;
-    let has_events = common.json && matches!(command, Command::Run(_) | Command::Retry(_));
+    let has_events = common.json && command.has_events();
     let context = Context::new(loaded, common.json, common.quiet, screen, engines)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -1,6 +1,7 @@
 //! Log lines on standard error, which give way to the live bar while one is drawn.
 
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use tracing_subscriber::EnvFilter;
@@ -16,6 +17,23 @@ use crate::settings::{LogFormat, LogSettings};
 #[derive(Debug, Clone)]
 pub(crate) struct Screen {
     bars: MultiProgress,
+    /// Lines that wait until a page that fills the terminal is gone.
+    held: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+/// Most of a log that waits; what comes later is dropped.
+const MOST_HELD_BYTES: usize = 256 << 10;
+
+/// While this lives, log lines wait.
+#[derive(Debug)]
+pub(crate) struct Held(Screen);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let waiting = self.0.held().take().unwrap_or_default();
+        // When standard error is closed there is nobody to tell.
+        drop(io::stderr().lock().write_all(&waiting));
+    }
 }
 
 impl Screen {
@@ -23,7 +41,20 @@ impl Screen {
     pub(crate) fn new() -> Self {
         Self {
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+            held: Arc::default(),
         }
+    }
+
+    /// Lets log lines wait, since a page fills the terminal.
+    pub(crate) fn hold(&self) -> Held {
+        self.held().get_or_insert_default();
+        Held(self.clone())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.held
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Lets bars be drawn from now on.
@@ -108,6 +139,12 @@ impl Write for LineWriter<'_> {
             return Ok(());
         }
         let line = std::mem::take(&mut self.line);
+        if let Some(held) = self.screen.held().as_mut() {
+            if held.len() + line.len() <= MOST_HELD_BYTES {
+                held.extend_from_slice(&line);
+            }
+            return Ok(());
+        }
         self.screen
             .bars
             .suspend(|| io::stderr().lock().write_all(&line))

@@ -25,47 +25,68 @@ pub(crate) struct Stop {
     pub now: CancellationToken,
 }
 
-/// Listens for signals until the task is dropped with its tracker.
-pub(crate) fn listen(
-    tasks: &TaskTracker,
-    screen: Screen,
-    deadline: Duration,
-) -> (Stop, JoinHandle<()>) {
-    let stop = Stop::default();
-    let told = stop.clone();
-    let listener = tasks.spawn(async move {
-        next_signal().await;
-        screen.aside(&format!(
+/// What people are told, and how long the first signal waits.
+#[derive(Debug, Clone)]
+pub(crate) struct Words {
+    pub screen: Screen,
+    pub deadline: Duration,
+    /// After the first signal.
+    pub first: String,
+    /// After the second.
+    pub second: &'static str,
+}
+
+impl Words {
+    /// Those of a command that reads pages.
+    pub(crate) fn of_reading(screen: Screen, deadline: Duration, second: &'static str) -> Self {
+        let first = format!(
             "Stopping: finishing and committing what is in hand, at most {}. \
              Ctrl-C again leaves at once.\n",
             Span(deadline)
-        ));
+        );
+        Self {
+            screen,
+            deadline,
+            first,
+            second,
+        }
+    }
+}
+
+/// Listens for signals until the task is dropped with its tracker.
+pub(crate) fn listen(tasks: &TaskTracker, words: Words) -> (Stop, JoinHandle<()>) {
+    let stop = Stop::default();
+    let told = stop.clone();
+    let listener = tasks.spawn(async move {
+        next().await;
+        words.screen.aside(&words.first);
         told.drain.cancel();
         // One press may come twice: to this process and to its group.
         tokio::time::sleep(BOUNCE).await;
         tokio::select! {
-            () = next_signal() => leave(&screen),
-            () = tokio::time::sleep(deadline) => told.now.cancel(),
+            () = next() => leave(&words),
+            () = tokio::time::sleep(words.deadline) => told.now.cancel(),
         }
-        next_signal().await;
-        leave(&screen);
+        next().await;
+        leave(&words);
     });
     (stop, listener)
 }
 
-/// What is not committed is done again by the next run: nothing needs tidying here, and children
-/// die with their parent.
+/// What is not committed is done again by whoever goes on: nothing needs tidying here, and
+/// children die with their parent.
 #[expect(
     clippy::exit,
     reason = "the second Ctrl-C leaves at once, whatever still runs"
 )]
-fn leave(screen: &Screen) {
-    screen.hide_bars();
-    output::tell("Left at once. The same command goes on where the last commit was.\n");
+fn leave(words: &Words) {
+    words.screen.hide_bars();
+    output::tell(words.second);
     std::process::exit(INTERRUPTED);
 }
 
-async fn next_signal() {
+/// The next Ctrl-C or SIGTERM.
+pub(crate) async fn next() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

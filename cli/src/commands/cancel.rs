@@ -1,4 +1,5 @@
-//! `quire cancel`: gives up the unfinished job of a dataset, so that another one can start.
+//! `quire cancel`: gives up a job of the fleet, or the unfinished one of a dataset of this
+//! machine, so that another one can start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::args::DatasetArgs;
+use crate::args::{CancelArgs, Target};
 use crate::commands::run::seal_settings;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -23,12 +24,19 @@ use crate::output;
 const PATIENCE: Duration = Duration::from_secs(60);
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// Cancels the unfinished job, if there is one.
-pub(crate) async fn execute(context: &Context, args: DatasetArgs) -> Outcome<()> {
-    let dataset = context.open_dataset(&args.out)?;
+/// Cancels a job of the fleet, or the unfinished one of a dataset of this machine.
+pub(crate) async fn execute(context: &Context, args: CancelArgs) -> Outcome<()> {
+    match args.target {
+        Target::Job(job_id) => super::control::cancel(context, job_id, args.reason).await,
+        Target::Dataset(out) => cancel_local(context, &out, args.reason).await,
+    }
+}
+
+async fn cancel_local(context: &Context, out: &str, reason: Option<String>) -> Outcome<()> {
+    let dataset = context.open_dataset(out)?;
     let remote = context.state_folder();
     let clock = Arc::new(SystemClock::default());
-    let state = RunState::open(&context.stores, &args.out, &remote, clock);
+    let state = RunState::open(&context.stores, out, &remote, clock);
     let state = state.await.map_err(Failure::of)?;
     let seal = seal_settings(
         context,
@@ -47,7 +55,7 @@ pub(crate) async fn execute(context: &Context, args: DatasetArgs) -> Outcome<()>
         Some(job) => {
             let request = CancelJobRequest {
                 job_id: job.job_id.clone(),
-                reason: "canceled by its owner".to_owned(),
+                reason: reason.unwrap_or_else(|| "canceled by its owner".to_owned()),
             };
             handle.cancel_job(request).await.map_err(Failure::of)?;
             let tasks = TaskTracker::new();

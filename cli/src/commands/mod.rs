@@ -1,14 +1,22 @@
 //! One file for each command.
 
 mod cancel;
+mod control;
+mod coordinator;
 mod doctor;
 mod files;
 mod inspect;
+mod recover;
 mod retry;
 mod run;
 mod seal;
 mod settings;
+mod status;
+mod submit;
+mod tenants;
 mod verify;
+mod worker;
+mod workers;
 
 pub use run::parts::pp_ocr_engines;
 
@@ -29,6 +37,15 @@ pub(crate) async fn execute(context: Context, command: Command) -> Outcome<ExitC
         Command::Doctor(args) => doctor::execute(&context, args).await,
         Command::Files(args) => done(files::execute(&context, args).await),
         Command::Seal(args) => done(seal::execute(&context, args).await),
+        Command::Coordinator(_) => coordinator::execute(&context).await,
+        Command::Worker(_) => worker::execute(&context).await,
+        Command::Submit(args) => submit::execute(&context, args).await,
+        Command::Status(args) => status::execute(&context, args).await,
+        Command::Pause(args) => done(control::pause(&context, args).await),
+        Command::Resume(args) => done(control::resume(&context, args).await),
+        Command::Workers(args) => done(workers::execute(&context, args).await),
+        Command::Tenants(args) => done(tenants::execute(&context, args).await),
+        Command::Recover(args) => recover::execute(&context, args).await,
         Command::Settings => done(settings::execute(&context)),
         // Answered in `main`, before anything is started.
         Command::RenderChild => Ok(ExitCode::FAILURE),

@@ -38,6 +38,14 @@ impl Speed {
         rate(*self.recent.front()?, *self.recent.back()?)
     }
 
+    /// How far the looks behind [`Self::recent`] lie apart.
+    pub(crate) fn span(&self) -> Duration {
+        match (self.recent.front(), self.recent.back()) {
+            (Some(&(from, _)), Some(&(to, _))) => to.saturating_sub(from),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Pages a second from when the first page of this run could be read until the last was.
     pub(crate) fn overall(&self) -> Option<f64> {
         rate(self.first?, self.last?)

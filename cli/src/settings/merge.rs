@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use toml::{Table, Value};
 
-use super::SettingsError;
+use super::{FlagValue, SettingsError};
 
 /// Who set a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,15 @@ impl Merged {
         flatten(over, &mut Vec::new(), &mut leaves);
         for (path, value) in leaves {
             self.set(&path, value, origin.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Lays what was typed over what is there.
+    pub(crate) fn lay_flags(&mut self, flags: &[FlagValue]) -> Result<(), SettingsError> {
+        for FlagValue { key, value, flag } in flags {
+            let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+            self.set(&path, value.clone(), Origin::Flag((*flag).to_owned()))?;
         }
         Ok(())
     }
@@ -188,7 +197,7 @@ fn is_number(value: &Value) -> bool {
     value.is_integer() || value.is_float()
 }
 
-fn kind_name(value: &Value) -> &'static str {
+pub(super) fn kind_name(value: &Value) -> &'static str {
     match value {
         Value::String(_) => "text",
         Value::Integer(_) | Value::Float(_) => "a number",
@@ -222,7 +231,7 @@ fn read_as(kind: &Value, text: &str) -> Option<Value> {
 }
 
 /// Letters to insert, delete or change to make one text the other.
-fn edit_distance(from: &str, to: &str) -> usize {
+pub(super) fn edit_distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.chars().enumerate() {

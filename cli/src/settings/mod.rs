@@ -1,6 +1,8 @@
 //! Settings: defaults, under the user's file, under the environment, under flags. Below this
 //! module nobody sees where a value came from, and nobody reads the environment.
 
+mod fleet;
+mod job;
 mod merge;
 mod secret;
 mod sections;
@@ -16,7 +18,10 @@ use quire_core::{Fault, Faulty};
 use thiserror::Error;
 use toml::{Table, Value};
 
+pub(crate) use fleet::{CoordinatorSettings, FleetSettings, RoleName, StoreAddress};
+pub(crate) use job::{JobFile, is_job_file};
 pub(crate) use merge::{Merged, Origin};
+pub(crate) use secret::Secret;
 pub(crate) use sections::{LogFormat, LogSettings, Settings, set};
 pub(crate) use show::{as_json, as_toml};
 pub(crate) use units::Span;
@@ -54,6 +59,14 @@ pub(crate) enum SettingsError {
         found: &'static str,
         origin: String,
     },
+    #[error("a job has no `{key}` (from {})", path.display())]
+    NotOfJob {
+        key: String,
+        path: PathBuf,
+        suggestion: Option<String>,
+        /// It is a setting, and not one of jobs.
+        is_setting: bool,
+    },
     #[error("settings cannot be used: {0}")]
     Value(String),
     #[error("variable {0} of the environment is not valid UTF-8")]
@@ -77,6 +90,21 @@ impl SettingsError {
             Self::Unknown { .. } => {
                 Some("`quire settings` prints every setting and its value".to_owned())
             }
+            Self::NotOfJob {
+                suggestion: Some(key),
+                ..
+            } => Some(format!("did you mean `{key}`?")),
+            Self::NotOfJob {
+                is_setting: true, ..
+            } => Some(
+                "this is a setting of machines, and the same for all jobs: it belongs into the                  file of `--config` on the machines that it is for"
+                    .to_owned(),
+            ),
+            Self::NotOfJob { .. } => {
+                let what = "a job's file holds `inputs`, `out`, `priority`, and keys of [render], \
+                            [text_layer], [image], [split], [engine] and [job]";
+                Some(what.to_owned())
+            }
             _ => None,
         }
     }
@@ -97,6 +125,10 @@ pub(crate) struct FlagValue {
 pub(crate) struct Loaded {
     pub settings: Settings,
     pub merged: Merged,
+    /// What was typed, which goes over a job's own file, too.
+    pub flags: Vec<FlagValue>,
+    /// From the environment alone, so that it is in no file and on no command line.
+    pub database_password: Option<Secret>,
     /// Where this user's programs keep what they remember.
     pub user_state: PathBuf,
 }
@@ -119,6 +151,7 @@ pub(crate) fn load(file: Option<&Path>, flags: Vec<FlagValue>) -> Result<Loaded,
     let loaded = merge_layers(file, pairs, flags)?;
     Ok(Loaded {
         user_state: user_state(),
+        database_password: database_password(),
         ..loaded
     })
 }
@@ -129,6 +162,13 @@ fn user_state() -> PathBuf {
     let state = variable("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".local/state")));
     state.unwrap_or_else(std::env::temp_dir).join("quire")
+}
+
+/// Ours goes before the one that PostgreSQL's own tools read.
+fn database_password() -> Option<Secret> {
+    let variable = |name| std::env::var_os(name).and_then(|value| value.into_string().ok());
+    let password = variable("QUIRE_DATABASE_PASSWORD").or_else(|| variable("PGPASSWORD"));
+    password.filter(|value| !value.is_empty()).map(Secret::new)
 }
 
 /// Merges everything that is given; the environment is a list of names and values.
@@ -151,14 +191,13 @@ pub(crate) fn merge_layers(
             .collect();
         merged.set_text(&path, &value, Origin::Environment(name))?;
     }
-    for FlagValue { key, value, flag } in flags {
-        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
-        merged.set(&path, value, Origin::Flag(flag.to_owned()))?;
-    }
+    merged.lay_flags(&flags)?;
     let settings = check(&merged)?;
     Ok(Loaded {
         settings,
         merged,
+        flags,
+        database_password: None,
         user_state: std::env::temp_dir().join("quire"),
     })
 }

@@ -13,6 +13,11 @@ pub(crate) const MASK: &str = "***";
 pub(crate) struct Secret(String);
 
 impl Secret {
+    /// Keeps a secret.
+    pub(crate) fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
     /// The secret itself, for the one place that needs it.
     pub(crate) fn expose(&self) -> &str {
         &self.0

@@ -8,6 +8,7 @@ use quire_core::{ImageMode, RenderSpec, SplitSpec, TextLayerMode};
 use quire_corpus::{Limits, StoreSettings};
 use serde::Deserialize;
 
+use super::fleet::{CoordinatorSettings, FleetSettings, HttpSettings, WorkerSettings};
 use super::secret::Secret;
 use super::units::{Size, Span};
 
@@ -18,6 +19,10 @@ pub(crate) struct Settings {
     pub run: RunSettings,
     pub input: InputSettings,
     pub stores: BTreeMap<String, StoreSettings>,
+    pub http: HttpSettings,
+    pub fleet: FleetSettings,
+    pub coordinator: CoordinatorSettings,
+    pub worker: WorkerSettings,
     pub render: RenderSettings,
     pub text_layer: TextLayerSettings,
     pub image: ImageSettings,
@@ -33,7 +38,7 @@ pub(crate) struct Settings {
 pub(crate) struct Problems(pub Vec<(&'static str, String)>);
 
 impl Problems {
-    fn unless(&mut self, holds: bool, key: &'static str, message: &str) {
+    pub(super) fn unless(&mut self, holds: bool, key: &'static str, message: &str) {
         if !holds {
             self.0.push((key, message.to_owned()));
         }
@@ -46,6 +51,9 @@ impl Settings {
         let mut problems = Problems::default();
         self.run.validate(&mut problems);
         self.input.validate(&mut problems);
+        self.fleet.validate(&mut problems);
+        self.coordinator.validate(&mut problems);
+        self.worker.validate(&mut problems);
         self.render.validate(&mut problems);
         self.split.validate(&mut problems);
         self.engine.validate(&mut problems);
@@ -273,6 +281,7 @@ impl JobSettings {
 pub(crate) struct LogSettings {
     pub level: String,
     pub format: LogFormat,
+    pub otlp_endpoint: String,
 }
 
 /// How log lines look.

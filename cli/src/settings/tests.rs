@@ -213,3 +213,73 @@ fn every_default_is_preceded_by_words() {
         }
     }
 }
+
+/// Settings as if the files of an example were there.
+fn example(text: &str) -> Settings {
+    with(text, &[], Vec::new()).unwrap().settings
+}
+
+#[test]
+fn examples_can_be_used() {
+    let local = example(include_str!("../../../configs/local.toml"));
+    assert!(local.fleet.is_on_this_machine());
+    assert!(local.coordinator.store.starts_with("sqlite:"));
+    let cluster = example(include_str!("../../../configs/cluster.toml"));
+    assert!(!cluster.fleet.is_on_this_machine());
+    assert_eq!(cluster.coordinator.identities.len(), 4);
+    assert_eq!(
+        cluster.coordinator.identities[2].tenant.as_deref(),
+        Some("ingest")
+    );
+    assert!(cluster.worker.drain_deadline.0.as_secs() == 150);
+}
+
+#[test]
+fn settings_of_a_fleet_that_cannot_be_are_named() {
+    for (file, message) in [
+        (
+            "[coordinator]\nlisten = \"here\"",
+            "`coordinator.listen` must be an address and a port",
+        ),
+        (
+            "[coordinator]\nstore = \"postgres://quire:sesame@db/quire\"",
+            "`coordinator.store` must hold no password",
+        ),
+        (
+            "[coordinator]\nsession_ttl = \"5s\"",
+            "`coordinator.session_ttl` must be three heartbeat periods",
+        ),
+        (
+            "[coordinator]\ncert_file = \"a.pem\"",
+            "`coordinator.key_file` must be set together",
+        ),
+        (
+            "[[coordinator.identities]]\nidentity = \"a\"\nroles = []",
+            "`coordinator.identities` must each have one of the roles",
+        ),
+        (
+            "[[coordinator.identities]]\nidentity = \"a\"\nroles = [\"king\"]",
+            "coordinator.identities",
+        ),
+        (
+            "[[coordinator.identities]]\nidentity = \"a\"\nroles = [\"admin\"]\ntenants = \"b\"",
+            "tenants",
+        ),
+        (
+            "[fleet]\ncoordinator = \"coordinator:7420\"",
+            "`fleet.coordinator` must be an address such as",
+        ),
+        (
+            "[fleet]\nkey_file = \"a.pem\"",
+            "`fleet.key_file` must be set together",
+        ),
+        (
+            "[worker]\nprefetch = 3",
+            "`worker.prefetch` must be at most 2",
+        ),
+    ] {
+        let error = refused(file, &[]).to_string();
+        assert!(error.contains(message), "{error}");
+        assert!(!error.contains("sesame"), "{error}");
+    }
+}

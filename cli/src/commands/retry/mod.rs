@@ -13,7 +13,8 @@ use quire_dataset::reader::Dataset as Reader;
 use quire_dataset::{DocumentRow, ErrorRow};
 use serde_json::json;
 
-use crate::args::RetryArgs;
+use crate::args::{RetryArgs, Target};
+use crate::commands::control;
 use crate::commands::run::parts::RenderSurvey;
 use crate::commands::run::{self, Session};
 use crate::context::Context;
@@ -22,22 +23,49 @@ use crate::output::{self, counted};
 
 use lines::{Documents, Sources};
 
-/// Reads chosen pages again.
+/// Reads chosen pages of a dataset again, or lets a job of the fleet try again what it gave up.
 pub(crate) async fn execute(context: &Context, args: RetryArgs) -> Outcome<ExitCode> {
-    let dataset = context.open_dataset(&args.out)?;
+    match &args.target {
+        Target::Job(job_id) => {
+            if args.condition.is_some() {
+                return Err(control::not_for_jobs("--where"));
+            }
+            if args.dry_run {
+                return Err(control::not_for_jobs("--dry-run"));
+            }
+            control::requeue(context, job_id).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Target::Dataset(out) => {
+            let condition = args.condition.as_deref().ok_or_else(|| {
+                Failure::usage("`--where` is missing: which errors are to be read again?")
+                    .hint("such as --where \"code = 'timeout'\"; --where \"true\" is all of them")
+            })?;
+            read_again(context, out, condition, args.dry_run).await
+        }
+    }
+}
+
+async fn read_again(
+    context: &Context,
+    out: &str,
+    condition: &str,
+    dry_run: bool,
+) -> Outcome<ExitCode> {
+    let dataset = context.open_dataset(out)?;
     let reader = dataset.reader().await?;
     let errors = reader
         .rows::<ErrorRow>()
         .collect()
         .await
         .map_err(Failure::of)?;
-    let chosen = select::matching(errors, &args.condition).await?;
-    if args.dry_run || chosen.is_empty() {
+    let chosen = select::matching(errors, condition).await?;
+    if dry_run || chosen.is_empty() {
         show(context, &chosen)?;
         return Ok(ExitCode::SUCCESS);
     }
     tracing::info!("{} chosen", counted(chosen.len() as u64, "error", "errors"));
-    let session = Session::start(context, &args.out).await?;
+    let session = Session::start(context, out).await?;
     let survey = RenderSurvey(session.renderer.clone());
     let lines = sources(context, &survey)
         .lines(&chosen, &documents(&reader, &chosen).await?)
@@ -47,7 +75,7 @@ pub(crate) async fn execute(context: &Context, args: RetryArgs) -> Outcome<ExitC
         return Err(Failure::failed(what));
     }
     let spec = JobSpec {
-        retry_where: Some(args.condition.clone()),
+        retry_where: Some(condition.to_owned()),
         ..run::spec(
             context.settings(),
             inputs(&chosen),

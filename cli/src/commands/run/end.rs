@@ -45,18 +45,29 @@ async fn done(
     snapshot: &Snapshot,
     ran: Ran,
 ) -> Outcome<ExitCode> {
+    let (text, code) = finished(context, dataset, progress, snapshot, ran).await?;
+    if !context.json {
+        output::print(&text)?;
+    }
+    Ok(code)
+}
+
+/// Sends the last events of a job that is done; what a person reads of it, and the exit code.
+pub(crate) async fn finished(
+    context: &Context,
+    dataset: &Dataset,
+    progress: &Progress,
+    snapshot: &Snapshot,
+    ran: Ran,
+) -> Outcome<(String, ExitCode)> {
     let summary = summary(dataset, snapshot, ran).await?;
     if !snapshot.already_complete {
         let (version, out) = (summary.version, summary.out.clone());
         progress.event(&Event::Sealed { version, out })?;
     }
     let text = summary.text();
-    if context.json {
-        progress.event(&Event::Summary(Box::new(summary)))?;
-    } else {
-        output::print(&text)?;
-    }
-    Ok(judge(context, snapshot))
+    progress.event(&Event::Summary(Box::new(summary)))?;
+    Ok((text, judge(context, snapshot)))
 }
 
 async fn summary(dataset: &Dataset, snapshot: &Snapshot, ran: Ran) -> Outcome<Summary> {
@@ -88,7 +99,7 @@ fn round(number: f64) -> f64 {
 }
 
 /// Too many failed pages are no success, though the dataset is written.
-fn judge(context: &Context, snapshot: &Snapshot) -> ExitCode {
+pub(crate) fn judge(context: &Context, snapshot: &Snapshot) -> ExitCode {
     let allowance = context.settings().run.failed_allowance;
     let (failed, of) = failed_documents_pages(snapshot);
     if failed as f64 <= allowance * of as f64 {

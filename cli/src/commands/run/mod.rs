@@ -2,7 +2,7 @@
 //! over the network.
 
 mod end;
-mod inputs;
+pub(crate) mod inputs;
 pub(crate) mod parts;
 mod session;
 mod watch;
@@ -17,7 +17,9 @@ use crate::failure::{Failure, Outcome};
 use crate::place;
 use crate::settings::Settings;
 
-pub(crate) use session::{Session, seal_settings};
+pub(crate) use end::{Ran, finished, judge};
+pub(crate) use session::{HAYRO_VERSION, Session, audience, seal_settings};
+pub(crate) use watch::Watch;
 
 /// Reads the inputs into the dataset, or goes on where an earlier run stopped.
 pub(crate) async fn execute(context: &Context, args: RunArgs) -> Outcome<ExitCode> {

@@ -95,9 +95,13 @@ pub(crate) fn worker_config(settings: &Settings, scratch: PathBuf) -> WorkerConf
         name: format!("run-{}", std::process::id()),
         node: "local".to_owned(),
         slots: n_slots(settings),
+        prefetch: 0,
+        prefetch_bytes: 0,
         scratch,
         limits: settings.input.limits(),
         acquire_wait: std::time::Duration::from_secs(2),
-        upload_patience: std::time::Duration::from_secs(300),
+        drain_deadline: settings.run.drain_deadline.0,
+        // Somebody waits, and the same command goes on later.
+        patience: Some(std::time::Duration::from_secs(300)),
     }
 }

@@ -11,7 +11,7 @@ use quire_coordinator::{
 };
 use quire_core::{Clock, EngineInfo, SystemClock};
 use quire_worker::pipeline::render::RenderPool;
-use quire_worker::{EnginePool, Shutdown, Worker};
+use quire_worker::{EnginePool, Left, Shutdown, Worker};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -122,11 +122,12 @@ impl<'a> Session<'a> {
             out: dataset.name.clone(),
         })?;
         let tasks = TaskTracker::new();
-        let (stop, listener) = signals::listen(
-            &tasks,
+        let words = signals::Words::of_reading(
             context.screen.clone(),
             settings.run.drain_deadline.0,
+            "Left at once. The same command goes on where the last commit was.\n",
         );
+        let (stop, listener) = signals::listen(&tasks, words);
         let all_done = CancellationToken::new();
         let mut service = tasks.spawn(self.service.run(all_done.clone()));
         // Its own tokens: the end of the job stops the worker, too, and is no interruption.
@@ -146,6 +147,7 @@ impl<'a> Session<'a> {
             calls: Arc::new(handle),
             job_id: submitted.job_id.to_string(),
             clock: Arc::clone(&clock),
+            is_remote: false,
         };
         let ended = tokio::select! {
             snapshot = watch.until_end(&mut progress) => match snapshot {
@@ -182,7 +184,7 @@ impl<'a> Session<'a> {
 /// Documents that planning holds open beside those of the worker.
 const SURVEY_CHILDREN: usize = 2;
 
-fn audience(context: &Context) -> Audience {
+pub(crate) fn audience(context: &Context) -> Audience {
     use std::io::IsTerminal;
     let at_terminal = std::io::stderr().is_terminal();
     // Bar and events on one screen would tear each other.
@@ -216,7 +218,7 @@ pub(crate) fn seal_settings(
 }
 
 /// As the workspace pins it.
-const HAYRO_VERSION: &str = "0.9.0";
+pub(crate) const HAYRO_VERSION: &str = "0.9.0";
 
 fn cannot_write(failure: Failure, out: &str) -> Failure {
     // A lock that somebody holds says itself what to do.
@@ -242,7 +244,7 @@ async fn after_drain(watch: &Watch, progress: &mut Progress, stop: &Stop) -> Out
     }
 }
 
-async fn stop_worker(shutdown: &Shutdown, worker: JoinHandle<quire_worker::Result<()>>) {
+async fn stop_worker(shutdown: &Shutdown, worker: JoinHandle<quire_worker::Result<Left>>) {
     shutdown.drain.cancel();
     if worker.is_finished() {
         return;
@@ -254,10 +256,10 @@ async fn stop_worker(shutdown: &Shutdown, worker: JoinHandle<quire_worker::Resul
     }
 }
 
-fn worker_ended(left: Result<quire_worker::Result<()>, JoinError>, stop: &Stop) -> Ended {
+fn worker_ended(left: Result<quire_worker::Result<Left>, JoinError>, stop: &Stop) -> Ended {
     match left {
-        Ok(Ok(())) if stop.drain.is_cancelled() => Ended::Drained,
-        Ok(Ok(())) => Ended::Failed(Failure::failed("the worker left before the job was done")),
+        Ok(Ok(_)) if stop.drain.is_cancelled() => Ended::Drained,
+        Ok(Ok(_)) => Ended::Failed(Failure::failed("the worker left before the job was done")),
         Ok(Err(error)) => Ended::Failed(Failure::of(error).context("the worker cannot go on")),
         Err(panic) => Ended::Failed(lost_task("worker", &panic)),
     }

@@ -1,4 +1,8 @@
-//! `quire doctor`: whether this machine, the settings and the store of OUT are fit for a run.
+//! `quire doctor`: whether this machine, the settings, the place of a dataset, a database or the
+//! way to a coordinator are fit for their work.
+
+mod coordinator;
+mod database;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,6 +17,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::place;
+use crate::settings::StoreAddress;
 
 /// What was looked at and found.
 #[derive(Debug, Serialize)]
@@ -33,14 +38,25 @@ enum State {
     Bad,
 }
 
-/// Checks everything; exit code 1 if a run would fail.
+/// Checks what it is asked to; exit code 1 if something would fail.
 pub(crate) async fn execute(context: &Context, args: DoctorArgs) -> Outcome<ExitCode> {
-    let mut findings = vec![settings(context), processors(context), memory(context)];
-    findings.extend(renderer(context).await);
-    findings.push(engine(context));
-    if let Some(out) = args.out.as_deref().or(context.configured_out()) {
-        findings.push(place_of(context, out).await);
-        findings.extend(store_of(context, out).await);
+    let mut findings = vec![settings(context)];
+    if args.coordinator.is_some() {
+        findings.extend(coordinator::check(context).await);
+    }
+    let is_database = |place: &str| StoreAddress::is_meant_by(place);
+    match args.place.as_deref() {
+        Some(place) if is_database(place) => findings.extend(database::check(context, place).await),
+        None if args.coordinator.is_some() => {}
+        place => {
+            findings.extend([processors(context), memory(context)]);
+            findings.extend(renderer(context).await);
+            findings.push(engine(context));
+            if let Some(out) = place.or(context.configured_out()) {
+                findings.push(place_of(context, out).await);
+                findings.extend(store_of(context, out).await);
+            }
+        }
     }
     report(context, &findings)?;
     let bad = findings.iter().any(|finding| finding.state == State::Bad);
@@ -63,7 +79,7 @@ fn report(context: &Context, findings: &[Finding]) -> Outcome<()> {
             State::Bad => "BAD ",
         };
         text.push_str(&format!(
-            "{state}  {:<10} {}\n",
+            "{state}  {:<11} {}\n",
             finding.what, finding.found
         ));
     }

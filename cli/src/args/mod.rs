@@ -1,5 +1,8 @@
 //! What was typed. Nothing below [`crate::settings`] sees a flag.
 
+mod fleet;
+mod help;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -7,13 +10,19 @@ use toml::Value;
 
 use crate::settings::FlagValue;
 
+pub(crate) use fleet::{
+    CoordinatorArgs, CoordinatorUrl, JobArgs, NodeAction, NodeArgs, RecoverArgs, ResumeArgs,
+    StatusArgs, SubmitArgs, TenantAction, TenantsArgs, WorkerArgs, WorkersArgs,
+};
+
 /// Turns documents into a dataset for training.
 #[derive(Debug, Parser)]
 #[command(
     name = "quire",
     version,
     propagate_version = true,
-    max_term_width = 100
+    max_term_width = 100,
+    help_template = help::TEMPLATE
 )]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or settings.")]
 pub(crate) struct Args {
@@ -48,16 +57,34 @@ pub(crate) enum Command {
     Verify(DatasetArgs),
     /// Show what is in a dataset, or one of its pages
     Inspect(InspectArgs),
-    /// Read failed pages again; what succeeds is in the next version
-    Retry(RetryArgs),
-    /// Give up the unfinished job of OUT; versions that exist stay as they are
-    Cancel(DatasetArgs),
-    /// Check this machine, the settings, and whether OUT can hold a dataset
-    Doctor(DoctorArgs),
     /// Print the files of the newest version, for readers that take a list
     Files(FilesArgs),
+    /// Read failed pages again: of a dataset, or those that a job gave up
+    Retry(RetryArgs),
+    /// Give up a job: the unfinished one of OUT, or one of the fleet
+    Cancel(CancelArgs),
     /// Write README.md, dataset.json, SHA256SUMS and _SUCCESS of the newest version again
     Seal(DatasetArgs),
+    /// Serve the jobs of a fleet: plan, hand out shards, publish what is done
+    Coordinator(CoordinatorArgs),
+    /// Read shards that a coordinator hands out
+    Worker(WorkerArgs),
+    /// Give a job to the fleet and print its identifier
+    Submit(SubmitArgs),
+    /// Show jobs with their progress; with --watch a page that stays
+    Status(StatusArgs),
+    /// Hand out nothing more of a job until it is resumed
+    Pause(JobArgs),
+    /// Go on with a job that is paused or has failed
+    Resume(ResumeArgs),
+    /// List workers with what they do; drain, cordon or uncordon a node
+    Workers(WorkersArgs),
+    /// List tenants with their shares of the fleet, or set a share
+    Tenants(TenantsArgs),
+    /// Make a new database from what lies beside OUT, after the old one is lost
+    Recover(RecoverArgs),
+    /// Check this machine, a place for datasets, a database, or the way to a coordinator
+    Doctor(DoctorArgs),
     /// Print the settings in force and where each came from
     Settings,
     /// Opens and draws documents for a parent process
@@ -133,22 +160,70 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct RetryArgs {
-    /// The dataset
-    pub out: String,
-    /// SQL condition on the errors table, such as "code = 'timeout' AND attempts < 3"
+    /// The dataset, or a job of the fleet
+    #[arg(value_name = "OUT | JOB")]
+    pub target: Target,
+    /// SQL condition on the errors table, such as "code = 'timeout' AND attempts < 3"; for a
+    /// dataset
     #[arg(long = "where", value_name = "CONDITION")]
-    pub condition: String,
+    pub condition: Option<String>,
     /// Only say what would be read again
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub url: CoordinatorUrl,
     #[command(flatten)]
     pub reading: ReadingArgs,
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct CancelArgs {
+    /// The dataset, or a job of the fleet
+    #[arg(value_name = "OUT | JOB")]
+    pub target: Target,
+    /// Why, for whoever looks at the job
+    #[arg(long)]
+    pub reason: Option<String>,
+    #[command(flatten)]
+    pub url: CoordinatorUrl,
+}
+
+/// A dataset or a job. What looks like a job's identifier is one; a folder of such a name is
+/// written `./j-...`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Dataset(String),
+    Job(String),
+}
+
+/// Hex digits of a job's identifier, after `j-`.
+const JOB_DIGITS: usize = 12;
+
+impl std::str::FromStr for Target {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix("j-").unwrap_or_default();
+        let is_digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        let is_job = digits.len() == JOB_DIGITS && digits.chars().all(is_digit);
+        let text = text.to_owned();
+        Ok(if is_job {
+            Self::Job(text)
+        } else {
+            Self::Dataset(text)
+        })
+    }
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct DoctorArgs {
-    /// A dataset, or where one will go; without it only machine and settings are checked
-    pub out: Option<String>,
+    /// A dataset or where one will go, or a database (sqlite:PATH, postgres://...); without it
+    /// only machine and settings are checked
+    #[arg(value_name = "OUT | STORE")]
+    pub place: Option<String>,
+    /// Check the way to this coordinator, and what it says
+    #[arg(long, value_name = "URL")]
+    pub coordinator: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -249,63 +324,47 @@ impl RunArgs {
 }
 
 impl Command {
+    /// Whether programs are sent events, of which a failure is one.
+    pub(crate) fn has_events(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(_)
+                | Self::Retry(_)
+                | Self::Submit(_)
+                | Self::Coordinator(_)
+                | Self::Worker(_)
+        )
+    }
+
     /// Settings that the flags of this command set.
     pub(crate) fn flag_values(&self) -> Vec<FlagValue> {
         match self {
             Self::Run(args) => args.flag_values(),
-            Self::Retry(args) => args.reading.flag_values(),
-            _ => Vec::new(),
+            Self::Retry(args) => {
+                let mut values = args.reading.flag_values();
+                values.extend(args.url.flag_values());
+                values
+            }
+            Self::Cancel(args) => args.url.flag_values(),
+            Self::Coordinator(args) => args.flag_values(),
+            Self::Worker(args) => args.flag_values(),
+            Self::Submit(args) => args.flag_values(),
+            Self::Status(args) => args.url.flag_values(),
+            Self::Pause(args) => args.url.flag_values(),
+            Self::Resume(args) => args.url.flag_values(),
+            Self::Workers(args) => fleet::coordinator_url(args.coordinator.as_ref()),
+            Self::Tenants(args) => fleet::coordinator_url(args.coordinator.as_ref()),
+            Self::Recover(args) => args.flag_values(),
+            Self::Doctor(args) => fleet::coordinator_url(args.coordinator.as_ref()),
+            Self::Verify(_)
+            | Self::Inspect(_)
+            | Self::Files(_)
+            | Self::Seal(_)
+            | Self::Settings
+            | Self::RenderChild => Vec::new(),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-    use crate::settings::merge_layers;
-
-    fn parse(line: &str) -> Result<Args, clap::Error> {
-        Args::try_parse_from(line.split(' '))
-    }
-
-    #[test]
-    fn command_line_is_well_formed() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn every_flag_of_run_reaches_its_setting() {
-        let line = "quire run scans --out data --image-mode embed --text-layer prefer --dpi 200 \
-                    --workers 3 --require-sandbox --json -v";
-        let args = parse(line).unwrap();
-        assert!(args.common.json);
-        let mut flags = args.common.flag_values();
-        flags.extend(args.command.flag_values());
-        let settings = merge_layers(None, Vec::new(), flags).unwrap().settings;
-        assert_eq!(settings.run.out, "data");
-        assert_eq!(settings.run.workers, 3);
-        assert_eq!(settings.render.dpi, 200.0);
-        assert!(settings.render.require_sandbox);
-        assert_eq!(settings.image.mode, quire_core::ImageMode::Embed);
-        assert_eq!(settings.text_layer.mode, quire_core::TextLayerMode::Prefer);
-        assert_eq!(settings.log.level, "info");
-    }
-
-    #[test]
-    fn wrong_usage_is_refused() {
-        for line in [
-            "quire",
-            "quire run",
-            "quire run a --image-mode some",
-            "quire run a --dpi many",
-            "quire inspect out --png x.png",
-            "quire retry out",
-            "quire files out --table lines",
-            "quire run a -q -v",
-        ] {
-            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,161 @@
+//! The way to the coordinator: address and certificates of the settings, and what a user can do
+//! about a call that fails.
+
+use std::path::Path;
+
+use quire_proto::grpc::{Client, ClientTls, Endpoint};
+use quire_proto::{CallError, Reason};
+
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::settings::{FleetSettings, set};
+
+/// A fleet as this command calls it.
+#[derive(Debug, Clone)]
+pub(crate) struct Fleet {
+    pub client: Client,
+    /// As typed or set.
+    pub url: String,
+}
+
+impl Fleet {
+    /// Makes the way ready; whether anybody answers is seen with the first call.
+    pub(crate) async fn connect(context: &Context) -> Outcome<Self> {
+        let settings = &context.settings().fleet;
+        let endpoint = endpoint(settings)?;
+        let url = settings.coordinator.clone();
+        let client = Client::connect(&endpoint)
+            .await
+            .map_err(|error| refused(error, &url))?;
+        Ok(Self { client, url })
+    }
+
+    /// A failed call, as the user is told.
+    pub(crate) fn refused(&self, error: CallError) -> Failure {
+        refused(error, &self.url)
+    }
+}
+
+fn endpoint(settings: &FleetSettings) -> Outcome<Endpoint> {
+    let ca = pem(&settings.ca_file, "fleet.ca_file")?;
+    let cert = pem(&settings.cert_file, "fleet.cert_file")?;
+    let key = pem(&settings.key_file, "fleet.key_file")?;
+    Ok(Endpoint {
+        url: settings.coordinator.clone(),
+        tls: Some(ClientTls {
+            ca_pem: ca,
+            cert_pem: cert,
+            key_pem: key,
+            server_name: set(&settings.server_name),
+        }),
+        allow_plaintext: settings.allow_plaintext,
+    })
+}
+
+/// The PEM file of a setting, if one is set.
+pub(crate) fn pem(file: &str, key: &str) -> Outcome<Option<Vec<u8>>> {
+    let Some(path) = set(file) else {
+        return Ok(None);
+    };
+    let content = std::fs::read(&path).map_err(|error| {
+        Failure::from(error)
+            .context(format!(
+                "cannot read {} of `{key}`",
+                Path::new(&path).display()
+            ))
+            .exit_code(2)
+            .hint("the file must exist and be readable for the user that runs this command")
+    })?;
+    if !content.windows(10).any(|window| window == b"-----BEGIN") {
+        let what = format!("{path} of `{key}` holds no PEM");
+        return Err(Failure::usage(what).hint("PEM files begin with -----BEGIN"));
+    }
+    Ok(Some(content))
+}
+
+/// A failed call, as the user is told.
+pub(crate) fn refused(error: CallError, url: &str) -> Failure {
+    let reason = error.reason;
+    let failure = Failure::of(error);
+    match hint(reason, url) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn hint(reason: Reason, url: &str) -> Option<String> {
+    let text = match reason {
+        Reason::Unavailable => format!(
+            "is the coordinator running, and is {url} its address? \
+             `quire doctor --coordinator {url}` looks closer"
+        ),
+        Reason::IdentityUnknown => {
+            "set `fleet.cert_file` and `fleet.key_file` to a certificate that \
+             `coordinator.identities` names on the coordinator"
+                .to_owned()
+        }
+        Reason::RoleMissing => {
+            "the certificate of `fleet.cert_file` needs this role in `coordinator.identities` \
+             on the coordinator"
+                .to_owned()
+        }
+        Reason::TenantForeign => {
+            "call with a certificate of the tenant that the job or dataset belongs to".to_owned()
+        }
+        Reason::JobUnknown => "`quire status` lists the jobs that there are".to_owned(),
+        Reason::JobUnfinished => {
+            "wait for the job that writes to this OUT, or give it up with `quire cancel JOB`"
+                .to_owned()
+        }
+        Reason::JobNotRunning => "`quire status JOB` says how the job stands".to_owned(),
+        Reason::VersionTooOld => "install the version that the coordinator runs".to_owned(),
+        Reason::MessageTooLarge => {
+            "put the inputs into a list and submit it as @FILE, at a place that the coordinator \
+             can read"
+                .to_owned()
+        }
+        Reason::Quota => "wait until some of the work is done, then try again".to_owned(),
+        _ => return None,
+    };
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_that_a_user_can_do_something_about_says_what() {
+        for (reason, exit_code, word) in [
+            (
+                Reason::Unavailable,
+                1,
+                "quire doctor --coordinator http://c:1",
+            ),
+            (Reason::RoleMissing, 2, "coordinator.identities"),
+            (Reason::IdentityUnknown, 2, "fleet.cert_file"),
+            (Reason::JobUnknown, 2, "quire status"),
+            (Reason::JobUnfinished, 2, "quire cancel JOB"),
+        ] {
+            let failure = refused(CallError::new(reason, "no"), "http://c:1");
+            assert_eq!(failure.exit_code, exit_code);
+            let report = failure.report();
+            assert!(report.starts_with("error: no\nhint: "), "{report}");
+            assert!(report.contains(word), "{report}");
+        }
+    }
+
+    #[test]
+    fn file_that_is_no_certificate_is_refused_with_its_setting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cert.pem");
+        std::fs::write(&path, "certificate").unwrap();
+        let missing = folder.path().join("absent.pem");
+        for path in [path, missing] {
+            let failure = pem(&path.display().to_string(), "fleet.cert_file").unwrap_err();
+            assert_eq!(failure.exit_code, 2);
+            assert!(failure.report().contains("`fleet.cert_file`"));
+        }
+        assert_eq!(pem("", "fleet.cert_file").unwrap(), None);
+    }
+}
