@@ -250,8 +250,12 @@ fn web(text: &str) -> Result<Address> {
         reason: reason.to_owned(),
     };
     // What cannot be parsed may hold a password anywhere, so none of it is shown.
-    let mut url = Url::parse(text)
-        .map_err(|_| refuse("https://...".to_owned(), "cannot be understood as an address"))?;
+    let mut url = Url::parse(text).map_err(|_| {
+        refuse(
+            "https://...".to_owned(),
+            "cannot be understood as an address",
+        )
+    })?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(refuse(scrub(url.as_str()), NO_CREDENTIALS));
     }
@@ -358,8 +362,14 @@ mod tests {
         };
         check("", "empty");
         check("https://host/a?sig=secret", "does not belong");
-        check("https://host/a?x=1&X-Amz-Signature=secret", "does not belong");
-        check("https://box/a?sv=2024&se=2030&sig=secret%3D", "does not belong");
+        check(
+            "https://host/a?x=1&X-Amz-Signature=secret",
+            "does not belong",
+        );
+        check(
+            "https://box/a?sv=2024&se=2030&sig=secret%3D",
+            "does not belong",
+        );
         check("https://me:secret@host/a", "credentials");
         check("https://secret@host/a", "credentials");
         check("https://me:sec/secret@host/a", "cannot be understood");
@@ -389,7 +399,10 @@ mod tests {
         assert!(uri(&remote, "/etc/passwd").is_err());
         assert!(uri(&remote, "file:///etc/passwd").is_err());
         let web = Address::parse("https://example.org/lists/all.txt").unwrap();
-        assert_eq!(uri(&web, "x.pdf").unwrap(), "https://example.org/lists/x.pdf");
+        assert_eq!(
+            uri(&web, "x.pdf").unwrap(),
+            "https://example.org/lists/x.pdf"
+        );
         assert_eq!(uri(&web, "/y.pdf").unwrap(), "https://example.org/y.pdf");
         assert_eq!(uri(&web, "s3://b/z.pdf").unwrap(), "s3://b/z.pdf");
         assert!(uri(&web, "file:///etc/passwd").is_err());

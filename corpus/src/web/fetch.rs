@@ -44,7 +44,11 @@ impl Web {
     /// Reads the object whole and refuses it if it has changed since it was listed.
     ///
     /// Large objects are written to a file as they come, which blocks: for threads that may.
-    pub(crate) async fn read(&self, url: &Url, known_etag: Option<&str>) -> Result<Object, Trouble> {
+    pub(crate) async fn read(
+        &self,
+        url: &Url,
+        known_etag: Option<&str>,
+    ) -> Result<Object, Trouble> {
         let answer = self.ask(url, Purpose::Read, known_etag).await?;
         let nothing = || Trouble::new(Stage::Fetch, TroubleCode::Other, "nothing was read");
         answer.object.ok_or_else(nothing)

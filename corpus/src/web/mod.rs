@@ -13,7 +13,6 @@ mod names;
 mod settings;
 mod spool;
 
-
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -27,8 +26,8 @@ use crate::error::{Error, Result, scrub};
 pub use names::NameResolver;
 pub(crate) use names::SystemNames;
 use names::{CheckedNames, Refusal};
-pub use settings::HttpSettings;
 use settings::HostPattern;
+pub use settings::HttpSettings;
 
 /// Requests in flight at once, over all hosts.
 const REQUESTS: usize = 32;

@@ -223,8 +223,14 @@ mod tests {
         };
         check(|s| s.hosts = vec!["*".into()], "http.hosts");
         check(|s| s.hosts = vec!["*.org".into()], "http.hosts");
-        check(|s| s.hosts = vec!["https://example.org".into()], "http.hosts");
-        check(|s| s.hosts = vec!["https://me:secret@x".into()], "http.hosts");
+        check(
+            |s| s.hosts = vec!["https://example.org".into()],
+            "http.hosts",
+        );
+        check(
+            |s| s.hosts = vec!["https://me:secret@x".into()],
+            "http.hosts",
+        );
         check(|s| s.hosts = vec!["example.org:99999".into()], "http.hosts");
         check(|s| s.hosts = vec![String::new()], "http.hosts");
         check(|s| s.hosts = vec!["*.0.0.1".into()], "http.hosts");
