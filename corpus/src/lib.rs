@@ -19,7 +19,7 @@ pub use documents::{FoundDocument, Wanted, documents, documents_of_copy};
 pub use entry::{Entry, Listed};
 pub use error::{Error, Result};
 pub use limits::Limits;
-pub use listing::{list, list_except};
+pub use listing::{check_input, list, list_except};
 pub use media::{HEAD_BYTES, is_page_document, media_type};
 pub use stores::{Location, OutputLocation, Place, StoreKind, StoreSettings, Stores, sibling};
 pub use web::{HttpSettings, NameResolver};

@@ -61,6 +61,12 @@ pub async fn list_except(
     Ok(found.into_listed())
 }
 
+/// Checks that an input can be understood and holds no credential, before anybody writes it down.
+/// Nothing is asked whether it exists.
+pub fn check_input(input: &str) -> Result<()> {
+    Address::parse(input.strip_prefix('@').unwrap_or(input)).map(drop)
+}
+
 /// Lists one input; the answer says what it means if nothing was found.
 async fn list_input(
     stores: &Stores,
