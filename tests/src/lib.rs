@@ -1,7 +1,10 @@
 //! Harness of the end-to-end tests: the product's own binary with a scripted engine beside the
-//! real ones, documents made on the spot, and what a reader finds in a dataset.
+//! real ones, documents made on the spot, what a reader finds in a dataset, and real servers and
+//! processes for a fleet.
 
 pub mod documents;
+pub mod fleet;
+pub mod postgres;
 pub mod scripted_engine;
 
 use std::collections::HashSet;
