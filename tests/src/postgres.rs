@@ -10,6 +10,7 @@
 
 #![allow(
     dead_code,
+    unreachable_pub,
     reason = "every crate that takes this file in uses a part of it"
 )]
 
