@@ -525,6 +525,7 @@ impl LeaseStage {
         }
     }
 }
+/// What a worker is to do with a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum DirectiveAction {
@@ -557,6 +558,7 @@ impl DirectiveAction {
         }
     }
 }
+/// What became of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum CommitOutcome {
@@ -1608,6 +1610,7 @@ pub struct WatchJobResponse {
     #[prost(message, optional, tag = "1")]
     pub job: ::core::option::Option<Job>,
 }
+/// What became of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum CreateJobOutcome {
