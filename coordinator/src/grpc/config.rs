@@ -81,7 +81,8 @@ impl GrpcConfig {
             key: "coordinator.allow_plaintext",
             message: format!(
                 "{address} can be reached from other machines, and everybody who reaches it could \
-                 do everything: set coordinator.tls, or this to true if the network is trusted"
+                 do everything: set coordinator.cert_file, key_file and client_ca_file, or this to \
+                 true if the network is trusted"
             ),
         })
     }
@@ -93,14 +94,14 @@ impl GrpcConfig {
 
 fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor> {
     let wrong = |key: &'static str, message: String| Error::Setting { key, message };
-    let chain = certificates(&tls.cert_pem, "coordinator.tls.cert")?;
+    let chain = certificates(&tls.cert_pem, "coordinator.cert_file")?;
     let key = PrivateKeyDer::from_pem_slice(&tls.key_pem)
-        .map_err(|error| wrong("coordinator.tls.key", error.to_string()))?;
+        .map_err(|error| wrong("coordinator.key_file", error.to_string()))?;
     let mut roots = RootCertStore::empty();
-    for root in certificates(&tls.client_ca_pem, "coordinator.tls.client_ca")? {
+    for root in certificates(&tls.client_ca_pem, "coordinator.client_ca_file")? {
         roots
             .add(root)
-            .map_err(|error| wrong("coordinator.tls.client_ca", error.to_string()))?;
+            .map_err(|error| wrong("coordinator.client_ca_file", error.to_string()))?;
     }
     let provider = Arc::new(ring::default_provider());
     // Who shows no certificate gets as far as the first call, which says so in words: an alert in
@@ -109,13 +110,13 @@ fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor> {
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .allow_unauthenticated()
             .build()
-            .map_err(|error| wrong("coordinator.tls.client_ca", error.to_string()))?;
+            .map_err(|error| wrong("coordinator.client_ca_file", error.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| wrong("coordinator.tls", error.to_string()))?
+        .map_err(|error| wrong("coordinator.cert_file", error.to_string()))?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
-        .map_err(|error| wrong("coordinator.tls.key", error.to_string()))?;
+        .map_err(|error| wrong("coordinator.key_file", error.to_string()))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures::FutureExt;
 use quire_proto::{CallError, Reason, TRACEPARENT, with_traceparent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
@@ -16,7 +15,7 @@ use tracing::Instrument;
 
 use super::config::GrpcLimits;
 use super::identity::{IdentityMap, Peer};
-use super::metrics::{AT_WORK, CALLS, SECONDS};
+use super::metrics::{AT_WORK, CALLS};
 use crate::handle::CoordinatorHandle;
 
 /// Where calls arrive; a cheap clone.
@@ -163,7 +162,6 @@ impl Desk {
         Ok(Admitted {
             call,
             handle,
-            arrived: Instant::now(),
             _place: place,
         })
     }
@@ -173,7 +171,6 @@ impl Desk {
 struct Admitted {
     call: &'static str,
     handle: CoordinatorHandle,
-    arrived: Instant,
     _place: OwnedSemaphorePermit,
 }
 
@@ -184,7 +181,6 @@ impl Admitted {
             Err(error) => error.reason.as_str(),
         };
         count(self.call, reason);
-        metrics::histogram!(SECONDS, "call" => self.call).record(self.arrived.elapsed());
         if let Err(error) = answer {
             tracing::debug!(call = self.call, reason, %error, "a call was refused");
         }
@@ -231,4 +227,133 @@ fn traceparent<Q>(request: &Request<Q>) -> String {
     let value = request.metadata().get(TRACEPARENT);
     let text = value.and_then(|value| value.to_str().ok());
     text.unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use async_trait::async_trait;
+    use quire_core::{SystemClock, Trouble};
+    use quire_corpus::Stores;
+
+    use super::*;
+    use crate::store::MemoryStore;
+    use crate::{Coordinator, CoordinatorConfig, SealSettings, Survey};
+
+    #[derive(Debug)]
+    struct NoPages;
+
+    #[async_trait]
+    impl Survey for NoPages {
+        async fn count_pages(&self, _: bytes::Bytes, _: &str) -> Result<u32, Trouble> {
+            Ok(0)
+        }
+    }
+
+    async fn desk(limits: GrpcLimits) -> Desk {
+        let config = CoordinatorConfig::one_machine(SealSettings {
+            title: None,
+            license: None,
+            renderer: "none".into(),
+            renderer_version: "1".into(),
+            tokenizer: None,
+            scratch: std::env::temp_dir(),
+        });
+        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock::default())));
+        let stores = Stores::open(&BTreeMap::new()).unwrap();
+        let opened = Coordinator::open(config, store, stores, Arc::new(NoPages)).await;
+        let (_service, handle) = opened.unwrap();
+        Desk::new(
+            handle,
+            IdentityMap::new(),
+            &limits,
+            CancellationToken::new(),
+        )
+    }
+
+    fn request() -> Request<()> {
+        let mut request = Request::new(());
+        request.extensions_mut().insert(Peer::Plaintext);
+        request
+    }
+
+    fn reason(status: Status) -> Reason {
+        CallError::from(status).reason
+    }
+
+    #[tokio::test]
+    async fn handler_that_panics_costs_its_own_call_and_no_other() {
+        let desk = desk(GrpcLimits::default()).await;
+        for _ in 0..2 {
+            let answer = desk.answer("broken", request(), |_, ()| async {
+                let nothing: Option<()> = None;
+                nothing.expect("a bug");
+                Ok(())
+            });
+            assert_eq!(reason(answer.await.unwrap_err()), Reason::Internal);
+            let answer = desk.answer_waiting("broken", request(), |_, ()| async {
+                let nothing: Option<()> = None;
+                nothing.expect("a bug");
+                Ok(())
+            });
+            assert_eq!(reason(answer.await.unwrap_err()), Reason::Internal);
+        }
+        let answer = desk.answer("fine", request(), |_, ()| async { Ok(7) });
+        assert_eq!(answer.await.unwrap().into_inner(), 7);
+    }
+
+    #[tokio::test]
+    async fn calls_beyond_the_limit_are_told_to_come_back() {
+        let desk = desk(GrpcLimits {
+            calls: 1,
+            ..GrpcLimits::default()
+        })
+        .await;
+        let (first, second) = tokio::join!(
+            desk.answer_waiting("first", request(), |_, ()| async {
+                tokio::task::yield_now().await;
+                Ok(())
+            }),
+            desk.answer_waiting("second", request(), |_, ()| async { Ok(()) }),
+        );
+        first.unwrap();
+        assert_eq!(reason(second.unwrap_err()), Reason::Unavailable);
+        let third = desk.answer_waiting("third", request(), |_, ()| async { Ok(()) });
+        third.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn change_is_made_to_the_end_though_its_caller_leaves() {
+        let desk = desk(GrpcLimits::default()).await;
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let (ended, ends) = tokio::sync::oneshot::channel();
+        let (go_on, goes_on) = tokio::sync::oneshot::channel::<()>();
+        let call = desk.answer("commit", request(), |_, ()| async move {
+            begun.send(()).unwrap();
+            goes_on.await.unwrap();
+            ended.send(()).unwrap();
+            Ok(())
+        });
+        tokio::select! {
+            answer = call => panic!("it cannot have ended: {answer:?}"),
+            begun = begins => begun.unwrap(),
+        }
+        go_on.send(()).unwrap();
+        ends.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn calls_that_arrive_late_are_sent_elsewhere() {
+        let desk = desk(GrpcLimits::default()).await;
+        let waiting = desk.answer_waiting("acquire", request(), |_, ()| async {
+            std::future::pending::<()>().await;
+            Ok(())
+        });
+        let leave = async { desk.shutdown().cancel() };
+        let (waiting, ()) = tokio::join!(waiting, leave);
+        assert_eq!(reason(waiting.unwrap_err()), Reason::Unavailable);
+        let late = desk.answer("late", request(), |_, ()| async { Ok(()) });
+        assert_eq!(reason(late.await.unwrap_err()), Reason::Unavailable);
+    }
 }

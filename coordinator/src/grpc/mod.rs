@@ -10,7 +10,7 @@ mod desk;
 mod fit;
 mod health;
 mod identity;
-pub mod metrics;
+pub(crate) mod metrics;
 mod services;
 mod spec;
 
