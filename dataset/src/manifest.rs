@@ -106,6 +106,8 @@ pub struct CommitLog {
     head: u64,
     closing: Option<Closing>,
     parts: BTreeMap<ShardIdx, PartEntry>,
+    /// Rows of the plan that parts hold, as the end of each part by its first row.
+    rows: BTreeMap<u64, u64>,
 }
 
 impl CommitLog {
@@ -116,6 +118,7 @@ impl CommitLog {
             head: 0,
             closing: None,
             parts: BTreeMap::new(),
+            rows: BTreeMap::new(),
         }
     }
 
@@ -149,6 +152,12 @@ impl CommitLog {
     /// Parts that count, by shard.
     pub fn parts(&self) -> &BTreeMap<ShardIdx, PartEntry> {
         &self.parts
+    }
+
+    /// Whether one of these rows of the plan is in a part that counts already, be it of the same
+    /// shard, of a half of it or of the whole that it is a half of. A database may have forgotten.
+    pub fn holds_rows(&self, first_row: u64, n_rows: u64) -> bool {
+        overlaps(&self.rows, first_row, first_row + n_rows)
     }
 
     /// Reads manifests that are new since the last call, and returns them.
@@ -209,6 +218,7 @@ impl CommitLog {
     fn apply(&mut self, manifest: Manifest) {
         self.head = manifest.number;
         self.closing = manifest.closing;
+        self.rows.extend(manifest.parts.iter().filter_map(rows_of));
         self.parts.extend(
             manifest
                 .parts
@@ -231,10 +241,18 @@ impl CommitLog {
             return wrong("follows the closing manifest".to_owned());
         }
         let mut shards = std::collections::BTreeSet::new();
+        let mut rows = BTreeMap::new();
         for part in &next.parts {
             let shard_idx = part.shard_idx;
             if self.parts.contains_key(&shard_idx) || !shards.insert(shard_idx) {
                 return wrong(format!("lists shard {shard_idx} a second time"));
+            }
+            if let Some((first_row, end_row)) = rows_of(part) {
+                if overlaps(&self.rows, first_row, end_row) || overlaps(&rows, first_row, end_row) {
+                    let what = format!("lists rows {first_row} to {end_row} a second time");
+                    return wrong(what);
+                }
+                rows.insert(first_row, end_row);
             }
             if part.key != in_job::part(shard_idx, &part.lease_id) {
                 return wrong(format!("lists {} for shard {shard_idx}", part.key));
@@ -247,6 +265,19 @@ impl CommitLog {
         }
         Ok(())
     }
+}
+
+/// Rows of the plan that a part holds: the first, and the one after the last.
+fn rows_of(part: &PartEntry) -> Option<(u64, u64)> {
+    part.first_row
+        .map(|first_row| (first_row, first_row + part.rows))
+}
+
+/// Whether one of these runs of rows, which do not overlap, has a row of another.
+fn overlaps(rows: &BTreeMap<u64, u64>, first_row: u64, end_row: u64) -> bool {
+    rows.range(..end_row)
+        .next_back()
+        .is_some_and(|(_, &end)| end > first_row)
 }
 
 async fn read_manifest(area: &JobArea, number: u64) -> Result<Manifest> {

@@ -106,6 +106,31 @@ async fn shard_is_never_listed_twice() {
     assert_eq!(CommitLog::read(&area).await.unwrap().head(), 1);
 }
 
+/// Halves have numbers of their own: rows tell what a manifest holds already.
+#[tokio::test]
+async fn row_is_never_listed_twice_be_it_in_a_half_or_in_the_whole() {
+    let at = |shard_idx, first_row| PartEntry {
+        first_row: Some(first_row),
+        ..part(shard_idx)
+    };
+    let area = area(Arc::new(InMemory::new()));
+    let mut log = CommitLog::read(&area).await.unwrap();
+    log.publish(&area, nonce(0), vec![at(0, 0), at(2, 6)], None)
+        .await
+        .unwrap();
+    let held = |first_row, n_rows| log.holds_rows(first_row, n_rows);
+    assert!(held(0, 1) && held(2, 1) && held(2, 5) && held(8, 9));
+    assert!(!held(3, 3) && !held(9, 100));
+    for wrong in [vec![at(7, 2)], vec![at(7, 4)], vec![at(7, 9), at(8, 11)]] {
+        let error = log.publish(&area, nonce(1), wrong, None).await.unwrap_err();
+        assert_eq!(error.fault(), Fault::Corrupt);
+        assert!(error.to_string().contains("a second time"), "{error}");
+    }
+    log.publish(&area, nonce(1), vec![at(1, 3), at(7, 9)], None)
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn overtaken_publisher_catches_up_and_goes_on() {
     let area = area(Arc::new(InMemory::new()));
