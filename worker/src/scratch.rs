@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Names of workers' folders start so.
-const PREFIX: &str = "worker-";
+/// Names of workers' folders start so...
+const PREFIX: &str = "quire-worker-";
+/// ...except while they are not locked yet, when they look like those of dead workers.
+const STARTING: &str = ".quire-worker-starting-";
 /// Locked by the worker that the folder belongs to.
 const LOCK: &str = ".lock";
 
@@ -31,15 +33,14 @@ impl Scratch {
             source,
         };
         std::fs::create_dir_all(parent).map_err(wrong)?;
-        // One at a time: a folder that is made and not locked yet looks like a dead worker's.
-        let turn = File::create(parent.join(LOCK)).map_err(wrong)?;
-        turn.lock().map_err(wrong)?;
         remove_dead(parent);
-        let name = format!("{PREFIX}{}-{}", std::process::id(), uuid::Uuid::new_v4());
-        let folder = parent.join(name);
-        std::fs::create_dir(&folder).map_err(wrong)?;
-        let lock = File::create(folder.join(LOCK)).map_err(wrong)?;
+        let id = uuid::Uuid::new_v4();
+        let unlocked = parent.join(format!("{STARTING}{id}"));
+        std::fs::create_dir(&unlocked).map_err(wrong)?;
+        let lock = File::create(unlocked.join(LOCK)).map_err(wrong)?;
         lock.lock().map_err(wrong)?;
+        let folder = parent.join(format!("{PREFIX}{}-{id}", std::process::id()));
+        std::fs::rename(&unlocked, &folder).map_err(wrong)?;
         Ok(Self {
             folder,
             _lock: lock,
@@ -82,7 +83,7 @@ fn remove_dead(parent: &Path) {
         match std::fs::remove_dir_all(&folder) {
             Ok(()) => tracing::info!(folder = %folder.display(), "removed what a dead worker left"),
             Err(error) => {
-                tracing::warn!(%error, folder = %folder.display(), "cannot remove what a dead worker left");
+                tracing::debug!(%error, folder = %folder.display(), "cannot remove what a dead worker left");
             }
         }
     }
@@ -95,11 +96,11 @@ mod tests {
     #[test]
     fn folders_of_dead_workers_go_and_those_of_living_ones_stay() {
         let parent = tempfile::tempdir().unwrap();
-        let dead = parent.path().join("worker-1-dead");
+        let dead = parent.path().join("quire-worker-1-dead");
         std::fs::create_dir(&dead).unwrap();
         std::fs::write(dead.join(LOCK), "").unwrap();
         std::fs::write(dead.join("part"), "bytes").unwrap();
-        let torn = parent.path().join("worker-2-torn");
+        let torn = parent.path().join("quire-worker-2-torn");
         std::fs::create_dir(&torn).unwrap();
         let of_others = parent.path().join("mine");
         std::fs::create_dir(&of_others).unwrap();

@@ -48,6 +48,14 @@ impl Shared {
             drop(asker.send(answer));
         }
     }
+
+    /// Answers everybody who waits: nobody else will.
+    fn settle_all(&self, message: &str) {
+        let waiting: Vec<_> = self.waiting().drain().collect();
+        for (_, asker) in waiting {
+            drop(asker.send(Err(message.to_owned())));
+        }
+    }
 }
 
 impl EnginePool {
@@ -117,7 +125,7 @@ impl EnginePool {
 
     /// Whether every engine has given up: no page will be read any more.
     pub(crate) fn is_lost(&self) -> bool {
-        self.shared.n_living.load(Ordering::Relaxed) == 0
+        self.shared.n_living.load(Ordering::Acquire) == 0
     }
 
     /// Pages that are worth preparing at once.
@@ -167,5 +175,63 @@ impl std::fmt::Debug for EnginePool {
         f.debug_struct("EnginePool")
             .field("info", &self.shared.info)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quire_core::{AnswerSink, EngineError, PageSource};
+
+    use super::*;
+
+    /// Takes one page and gives up.
+    struct Lost(EngineInfo);
+
+    impl Engine for Lost {
+        fn info(&self) -> &EngineInfo {
+            &self.0
+        }
+
+        fn pages_in_flight(&self) -> usize {
+            4
+        }
+
+        fn serve(
+            &mut self,
+            pages: &mut dyn PageSource,
+            _: &mut dyn AnswerSink,
+        ) -> std::result::Result<(), EngineError> {
+            pages.next();
+            Err(EngineError {
+                engine: "lost".into(),
+                message: "the device is lost".into(),
+                fault: Fault::Bug,
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_an_engine_that_is_lost() {
+        let info = EngineInfo {
+            name: "lost".into(),
+            version: String::new(),
+            model_id: String::new(),
+            model_revision: String::new(),
+            mode: String::new(),
+        };
+        let engines: Vec<(String, Box<dyn Engine>)> = vec![("cuda:1".into(), Box::new(Lost(info)))];
+        let pool = EnginePool::start_on(engines).unwrap();
+        assert_eq!(pool.devices(), ["cuda:1"]);
+        let image = Arc::new(PageImage {
+            width: 1,
+            height: 1,
+            rgb: vec![0; 3],
+            dpi: None,
+        });
+        let read = || pool.read(Arc::clone(&image), None);
+        let (a, b, c) = tokio::join!(read(), read(), read());
+        assert!(a.is_err() && b.is_err() && c.is_err());
+        assert!(read().await.is_err());
+        assert!(pool.is_lost());
     }
 }

@@ -108,7 +108,11 @@ pub(super) fn run(
     pages: Receiver<PageRequest>,
 ) {
     serve(engine, &device, shared, &pages);
-    shared.n_living.fetch_sub(1, Ordering::Relaxed);
+    drop(pages);
+    if shared.n_living.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // Pages that no engine took any more.
+        shared.settle_all("no engine is left");
+    }
 }
 
 fn serve(

@@ -191,19 +191,18 @@ impl HeldLeases {
         leases
     }
 
+    /// Names a lease in heartbeats until the hold is dropped.
     pub(crate) fn hold(
         &self,
         session: &Arc<Session>,
         lease_id: LeaseId,
         n_rows: u32,
-    ) -> Arc<ShardProgress> {
+    ) -> (Hold, Arc<ShardProgress>) {
         let progress = Arc::new(ShardProgress::new(Arc::clone(session), n_rows));
-        self.leases().insert(lease_id, Arc::clone(&progress));
-        progress
-    }
-
-    pub(crate) fn drop_lease(&self, lease_id: &LeaseId) {
-        self.leases().remove(lease_id);
+        self.leases()
+            .insert(lease_id.clone(), Arc::clone(&progress));
+        let held = self.clone();
+        (Hold { held, lease_id }, progress)
     }
 
     pub(crate) fn ids(&self) -> Vec<String> {
@@ -254,6 +253,19 @@ impl HeldLeases {
     }
 }
 
+/// A lease that is held for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    held: HeldLeases,
+    lease_id: LeaseId,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.held.leases().remove(&self.lease_id);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use quire_proto::v1::RegisterResponse;
@@ -267,20 +279,22 @@ mod tests {
     #[tokio::test]
     async fn a_document_is_in_flight_until_its_last_guard_drops() {
         let held = HeldLeases::default();
-        let progress = held.hold(&session(), LeaseId::new("l"), 1);
+        let (hold, progress) = held.hold(&session(), LeaseId::new("l"), 1);
         let doc_id = DocId::new("d");
         let (first, second) = (progress.document(&doc_id), progress.document(&doc_id));
         drop(first);
         assert_eq!(held.reports()[0].documents_in_flight, ["d"]);
         drop(second);
         assert!(held.reports()[0].documents_in_flight.is_empty());
+        drop(hold);
+        assert!(held.reports().is_empty());
     }
 
     #[tokio::test]
     async fn stopping_reaches_only_the_named_lease_and_its_first_reason_counts() {
         let (held, session) = (HeldLeases::default(), session());
-        let a = held.hold(&session, LeaseId::new("a"), 1);
-        let b = held.hold(&session, LeaseId::new("b"), 1);
+        let (_a, a) = held.hold(&session, LeaseId::new("a"), 1);
+        let (_b, b) = held.hold(&session, LeaseId::new("b"), 1);
         b.enter(LeaseStage::Reading);
         held.stop("a", Stop::Taken);
         held.stop("a", Stop::GiveBack);
@@ -289,7 +303,7 @@ mod tests {
             (a.why_stopped(), b.why_stopped()),
             (Some(Stop::Taken), None)
         );
-        let c = held.hold(&session, LeaseId::new("c"), 1);
+        let (_c, c) = held.hold(&session, LeaseId::new("c"), 1);
         held.stop_queued(Stop::GiveBack);
         assert_eq!(
             (b.why_stopped(), c.why_stopped()),

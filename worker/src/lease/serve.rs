@@ -121,9 +121,11 @@ impl<'a> Service<'a> {
                 biased;
                 () = self.now.cancelled() => return Ok(()),
                 Some(joined) = self.work.join_next() => {
-                    let end = joined
-                        .map_err(|error| Error::Bug(format!("a shard's task ended: {error}")))?;
-                    self.judge(end)?;
+                    match joined {
+                        Ok(end) => self.judge(end)?,
+                        // Not even its failure could be told: the lease is not named any more.
+                        Err(error) => tracing::error!(%error, "a shard's task ended"),
+                    }
                     self.count();
                 }
                 () = self.drain.given(), if self.deadlines.is_none() => {}
@@ -201,7 +203,8 @@ impl<'a> Service<'a> {
             self.held.stop_all(Stop::SessionLost);
             return Ok(());
         }
-        if is_final(&error) {
+        let is_of_fleet = self.shared.config.is_of_fleet();
+        if is_final(&error) || (!is_of_fleet && error.fault != Fault::Unavailable) {
             return Err(Error::Call(error));
         }
         let seed = self.session.id.as_str();
@@ -219,22 +222,20 @@ impl<'a> Service<'a> {
     }
 
     fn rest(&mut self, pause: Duration) {
-        self.rest_until = Instant::now() + pause;
+        self.rest_until = self.rest_until.max(Instant::now() + pause);
     }
 
     fn start(&mut self, lease: Lease) {
         let lease_id = LeaseId::new(lease.lease_id.clone());
-        let progress = self.held.hold(self.session, lease_id.clone(), lease.n_rows);
+        let (hold, progress) = self.held.hold(self.session, lease_id, lease.n_rows);
         let work = LeaseWork {
             shared: Arc::clone(self.shared),
             session: Arc::clone(self.session),
             progress,
         };
-        let held = self.held.clone();
         self.work.spawn(async move {
-            let end = work.run(lease).await;
-            held.drop_lease(&lease_id);
-            end
+            let _named_until_its_end = hold;
+            work.run(lease).await
         });
     }
 

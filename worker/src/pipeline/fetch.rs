@@ -204,3 +204,122 @@ fn is_same_tag(planned: Option<&str>, found: Option<&str>) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+    use object_store::{ObjectStoreExt, PutPayload};
+    use quire_core::DocId;
+
+    use super::*;
+    use crate::status::StatusBoard;
+
+    fn planned(
+        name: &str,
+        member: Option<&str>,
+        object_bytes: u64,
+        file_bytes: u64,
+    ) -> PlannedDocument {
+        PlannedDocument {
+            doc_id: DocId::new(name),
+            source_uri: format!("s3://bucket/{name}"),
+            source_member: member.map(str::to_owned),
+            object_bytes,
+            object_etag: None,
+            media_type: "application/pdf".into(),
+            file_bytes,
+            content_sha256: String::new(),
+            source_offset: None,
+            source_length: None,
+            page_count: Some(1),
+            license: None,
+            whole_document: true,
+            earlier_attempts: 0,
+            work: PlannedWork::Read {
+                first_idx: 0,
+                count: 1,
+            },
+        }
+    }
+
+    fn with_fetcher(most_bytes: u64, test: impl FnOnce(Fetcher<'_>)) {
+        let scratch = tempfile::tempdir().unwrap();
+        let stores = Stores::open(&std::collections::BTreeMap::new()).unwrap();
+        let storage = Storage::new(StatusBoard::new());
+        test(Fetcher {
+            stores: &stores,
+            scratch: scratch.path(),
+            storage: &storage,
+            most_bytes,
+        });
+    }
+
+    #[test]
+    fn what_is_fetched_is_bounded_and_worth_it() {
+        let settled = PlannedDocument {
+            work: PlannedWork::Filtered {
+                reason: "small".into(),
+            },
+            ..planned("filtered", None, 10, 10)
+        };
+        let local = PlannedDocument {
+            source_uri: "file:///local".into(),
+            ..planned("local", None, 10, 10)
+        };
+        let plan = [
+            planned("a", None, 60, 60),
+            // Two members of a container that holds many more.
+            planned("big.tar", Some("1"), 90, 10),
+            planned("big.tar", Some("2"), 90, 10),
+            planned("small.tar", Some("1"), 30, 20),
+            settled,
+            local,
+            planned("too much by now", None, 20, 20),
+            planned("b", None, 10, 10),
+        ];
+        with_fetcher(100, |fetcher| {
+            let wanted = fetcher.wanted(&plan);
+            let names: Vec<&str> = wanted.iter().map(|w| w.object.doc_id.as_str()).collect();
+            assert_eq!(names, ["a", "small.tar", "b"]);
+        });
+    }
+
+    #[tokio::test]
+    async fn only_the_object_that_was_planned_is_copied() {
+        let store = Arc::new(InMemory::new());
+        let path = object_store::path::Path::from("a");
+        let put = store.put(&path, PutPayload::from_static(b"bytes"));
+        let tag = put.await.unwrap().e_tag.unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let stores = Stores::open(&std::collections::BTreeMap::new()).unwrap();
+        let storage = Storage::new(StatusBoard::new());
+        let fetcher = Fetcher {
+            stores: &stores,
+            scratch: scratch.path(),
+            storage: &storage,
+            most_bytes: 100,
+        };
+        let copy = async |name: &str, bytes: u64, tag: &str| {
+            let object = PlannedDocument {
+                object_etag: Some(tag.to_owned()),
+                ..planned(name, None, bytes, bytes)
+            };
+            let wanted = Wanted {
+                object: &object,
+                store: Arc::clone(&store) as Arc<dyn ObjectStore>,
+                path: object_store::path::Path::from(name),
+            };
+            fetcher.insist(wanted).await.1.ok()
+        };
+        let copied = copy("a", 5, &format!("\"{tag}\"")).await.unwrap();
+        assert_eq!(std::fs::read(&copied).unwrap(), b"bytes");
+        assert!(copy("a", 4, &tag).await.is_none());
+        assert!(copy("a", 5, "another").await.is_none());
+        assert!(copy("gone", 5, &tag).await.is_none());
+        drop(copied);
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+        assert!(storage.is_ok());
+    }
+}

@@ -8,6 +8,7 @@ use quire_proto::v1::Lease;
 
 use crate::error::{Error, Result};
 use crate::lease::ShardProgress;
+use crate::metrics;
 
 /// A leased shard with its plan.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ impl Shard {
                 key: lease.plan_key.clone(),
                 source: Box::new(source),
             })?;
+        metrics::bytes("down", group.len() as u64);
         let lines = parse_lines(&group, lease.line_start as usize..lease.line_end as usize)
             .map_err(|error| wrong(format!("{} is not readable: {error}", lease.plan_key)))?;
         let plan = cut_to_rows(lines, lease.skip_rows, lease.n_rows)
