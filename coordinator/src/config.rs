@@ -35,8 +35,44 @@ pub struct CoordinatorConfig {
     pub patience: Option<Duration>,
     /// What a version says besides its rows.
     pub seal: SealSettings,
-    /// No other coordinator uses the store: sessions from before this start are dead.
+    /// No other coordinator uses the store: nothing has to be agreed upon.
     pub is_alone: bool,
+    /// The workers live in this process: sessions from before this start are dead. Otherwise
+    /// they may be alive and cut off, and get one session's time to show up.
+    pub hosts_workers: bool,
+    /// Workers whose code is older are refused, such as `0.1.0`; `None` takes any.
+    pub oldest_worker: Option<String>,
+    /// Refuse jobs whose output lies in a store that breaks the promises of the commit log.
+    pub probe_outputs: bool,
+    /// When a second copy of a shard is given out; `None`: never.
+    pub stragglers: Option<StragglerPolicy>,
+    /// When a node is cordoned because its workers die on what others finish; `None`: never.
+    pub sick_nodes: Option<SickNodePolicy>,
+    /// What a tenant used counts half after this long.
+    pub use_half_life: Duration,
+    /// How often objects that nothing refers to are looked for while a job lives; `None`: only
+    /// at its end.
+    pub sweep_period: Option<Duration>,
+    /// Such objects are kept for this long: somebody may be about to refer to them.
+    pub orphan_age: Duration,
+}
+
+/// When a second copy of a shard is given to another node.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StragglerPolicy {
+    /// So many times longer than the job's median shard of this size.
+    pub slowdown: f64,
+    /// Copies take at most this share of the job's time.
+    pub fleet_share: f64,
+}
+
+/// When a node is cordoned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SickNodePolicy {
+    /// Shards that it died on and that others finished...
+    pub deaths: u32,
+    /// ...within this time.
+    pub within: Duration,
 }
 
 /// What a version says besides its rows, and where it is made.
@@ -97,6 +133,12 @@ impl CoordinatorConfig {
             },
             // Somebody waits, and the same command goes on later.
             patience: Some(Duration::from_secs(120)),
+            is_alone: true,
+            hosts_workers: true,
+            probe_outputs: false,
+            stragglers: None,
+            sick_nodes: None,
+            sweep_period: None,
             ..Self::fleet(seal)
         }
     }
@@ -123,7 +165,21 @@ impl CoordinatorConfig {
             patience: None,
             limits: Limits::default(),
             seal,
-            is_alone: true,
+            is_alone: false,
+            hosts_workers: false,
+            oldest_worker: None,
+            probe_outputs: true,
+            stragglers: Some(StragglerPolicy {
+                slowdown: 3.0,
+                fleet_share: 0.02,
+            }),
+            sick_nodes: Some(SickNodePolicy {
+                deaths: 3,
+                within: Duration::from_secs(3600),
+            }),
+            use_half_life: Duration::from_secs(3600),
+            sweep_period: Some(Duration::from_secs(3600)),
+            orphan_age: Duration::from_secs(24 * 3600),
         }
     }
 
@@ -153,6 +209,23 @@ impl CoordinatorConfig {
                 "coordinator.quarantine_pause",
                 "must be a share from 0 to 1",
             );
+        }
+        if let Some(policy) = &self.stragglers {
+            if !(policy.slowdown > 1.0 && (0.0..=1.0).contains(&policy.fleet_share)) {
+                let message = "must slow down more than once, with a share from 0 to 1";
+                return refuse("coordinator.stragglers", message);
+            }
+        }
+        if self.sick_nodes.is_some_and(|policy| policy.deaths == 0) {
+            return refuse("coordinator.sick_nodes", "must not be zero");
+        }
+        if let Some(oldest) = &self.oldest_worker {
+            if crate::version::Version::parse(oldest).is_none() {
+                return refuse("coordinator.oldest_worker", "is no version such as 0.1.0");
+            }
+        }
+        if self.use_half_life.is_zero() {
+            return refuse("coordinator.use_half_life", "must not be zero");
         }
         if self.survey_entries == 0 {
             return refuse("coordinator.survey_entries", "must not be zero");

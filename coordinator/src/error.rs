@@ -70,6 +70,15 @@ pub enum Error {
     },
     #[error("job {job_id}: {message}")]
     Contradiction { job_id: JobId, message: String },
+    #[error(
+        "the coordinator's database was set back to manifest {applied} of job {job_id} while \
+         manifest {number} was applied"
+    )]
+    StoreSetBack {
+        job_id: JobId,
+        applied: u64,
+        number: u64,
+    },
     #[error("the inputs hold no documents")]
     NothingToRead,
     #[error("there is no job {job_id}")]
@@ -174,6 +183,7 @@ impl Faulty for Error {
             | Self::VersionTooOld { .. }
             | Self::IncarnationChanged { .. } => self.reason().fault(),
             Self::StorageUnfit { .. } => Fault::Config,
+            Self::StoreSetBack { .. } => Fault::Unavailable,
             Self::TaskLost => Fault::Bug,
         }
     }

@@ -6,7 +6,7 @@ use quire_core::{JobId, JobSpec, PlannedDocument};
 use quire_dataset::Output;
 use quire_proto::v1;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Role};
 use crate::error::Result;
 use crate::progress;
 use crate::shared::Shared;
@@ -18,6 +18,7 @@ pub(crate) use job_calls::fault_message;
 mod admin_calls;
 mod dataset_calls;
 mod job_calls;
+mod timed;
 mod watch;
 mod worker_calls;
 
@@ -70,14 +71,20 @@ impl CoordinatorHandle {
         submit::submit(&self.shared, &submission).await
     }
 
-    /// Makes the jobs of the dataset at `out` known from what lies beside it, after a database was
-    /// lost; jobs that are known already stay as they are. Says which are made known.
+    /// Makes the jobs of the dataset at `out` known to a database that has lost them, from
+    /// `job.json`, plan and manifests beside the dataset; which ones it was. The service then
+    /// goes on with the newest: what its manifests list is done, the rest is done again. Earlier
+    /// sessions and leases stay unknown, so that nothing of them can be committed.
     ///
     /// # Errors
-    /// When something outside fails, or what lies there cannot be understood.
+    /// When the caller is no admin, or something outside fails.
     pub async fn recover(&self, out: &str) -> Result<Vec<JobId>> {
+        self.caller.require(Role::Admin)?;
         let (out, output) = self.shared.output(out)?;
-        submit::recover(&self.shared, &out, &output).await
+        let made_known = submit::recover(&self.shared, &out, &output).await?;
+        self.shared.tick.notify_one();
+        self.shared.work_waits().await;
+        Ok(made_known)
     }
 
     /// A job with its progress.

@@ -1,14 +1,17 @@
 #![doc = include_str!("../README.md")]
 
 mod caller;
+mod census;
 mod commit;
 mod config;
 mod doctor;
+mod duty;
 mod error;
 pub mod grpc;
 mod handle;
 mod job;
 mod lock;
+pub mod metrics;
 mod plan;
 mod progress;
 mod schedule;
@@ -17,13 +20,16 @@ mod shared;
 mod state;
 pub mod store;
 mod submit;
+mod version;
 
 use std::sync::Arc;
 
 use quire_corpus::Stores;
 
 pub use caller::{Caller, DEFAULT_TENANT, Role};
-pub use config::{CoordinatorConfig, DeathPolicy, QuarantinePause, SealSettings};
+pub use config::{
+    CoordinatorConfig, DeathPolicy, QuarantinePause, SealSettings, SickNodePolicy, StragglerPolicy,
+};
 pub use doctor::{ProbeCheck, ProbeReport, probe};
 pub use error::{Error, Result};
 pub use handle::CoordinatorHandle;
@@ -37,7 +43,7 @@ pub use state::RunState;
 pub use submit::Submitted;
 
 use shared::Shared;
-use store::Store;
+use store::{MeteredStore, Store};
 
 /// Who hands out work and publishes what is done.
 #[derive(Debug)]
@@ -56,9 +62,10 @@ impl Coordinator {
         survey: Arc<dyn Survey>,
     ) -> Result<(CoordinatorService, CoordinatorHandle)> {
         config.validate()?;
-        if config.is_alone {
+        if config.hosts_workers {
             store.expire_sessions().await?;
         }
+        let store: Arc<dyn Store> = Arc::new(MeteredStore(store));
         let incarnation = store.incarnation().await?;
         let shared = Arc::new(Shared::new(config, store, incarnation, stores, survey));
         Ok((

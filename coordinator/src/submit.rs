@@ -73,6 +73,13 @@ pub(crate) async fn submit(shared: &Shared, asked: &Submission<'_>) -> Result<Su
             what: "the plan of a retry",
         });
     }
+    // Before anything is written down: an address may hold a credential.
+    for input in &spec.inputs {
+        quire_corpus::check_input(input).map_err(|source| Error::Corpus {
+            action: "understand the inputs".into(),
+            source,
+        })?;
+    }
     let (out, output) = shared.output(asked.out)?;
     let spec_json =
         serde_json::to_string(spec).map_err(|source| Error::Specification { source })?;
@@ -109,6 +116,7 @@ pub(crate) async fn submit(shared: &Shared, asked: &Submission<'_>) -> Result<Su
             tenant: tenant.unwrap_or_else(|| caller.tenant().to_owned()),
             priority: asked.priority,
         };
+        shared.require_fit(&out).await?;
         let area = shared.area(&out, &new.job_id)?;
         write_job(&area, &new, spec).await?;
         // The plan comes before the job: a job that needs a given plan must never be without.
@@ -118,7 +126,10 @@ pub(crate) async fn submit(shared: &Shared, asked: &Submission<'_>) -> Result<Su
         match shared.store.create_job(&new).await? {
             CreateJob::Created => {
                 shared.tick.notify_one();
-                tracing::info!(job_id = %new.job_id, "job taken");
+                // Another coordinator may be the one that plans it.
+                shared.work_waits().await;
+                let NewJob { job_id, tenant, .. } = &new;
+                tracing::info!(%job_id, tenant, out, "job taken");
                 return Ok(Submitted {
                     job_id: new.job_id,
                     is_resumed: false,
@@ -153,7 +164,7 @@ async fn resume(shared: &Shared, job: &JobRecord) -> Result<Submitted> {
             .await?;
     }
     shared.tick.notify_one();
-    shared.work.notify_waiters();
+    shared.work_waits().await;
     tracing::info!(job_id = %job.job_id, state = %job.state, "job goes on");
     Ok(Submitted {
         job_id: job.job_id.clone(),
@@ -257,13 +268,18 @@ pub(crate) async fn recover(shared: &Shared, out: &str, output: &Output) -> Resu
     for job_id in output.jobs().await.map_err(unread)? {
         let area = shared.area(out, &job_id)?;
         if let Some(content) = area.job().await.map_err(unread)? {
-            jobs.push((parse_job(&job_id, &content)?, area));
+            let is_planned = area.plan_index().await.map_err(unread)?.is_some();
+            jobs.push((parse_job(&job_id, &content)?, is_planned, area));
         }
     }
-    jobs.sort_by(|(a, _), (b, _)| (a.sequence, &a.job_id).cmp(&(b.sequence, &b.job_id)));
-    let n_jobs = jobs.len();
+    // Two submissions may have raced for one place before the loss: the one that became a job is
+    // the one that was planned.
+    jobs.sort_by(|(a, a_planned, _), (b, b_planned, _)| {
+        (a.sequence, !a_planned, &a.job_id).cmp(&(b.sequence, !b_planned, &b.job_id))
+    });
+    let newest = jobs.iter().map(|(object, _, _)| object.sequence).max();
     let mut made_known = Vec::new();
-    for (at, (object, area)) in jobs.into_iter().enumerate() {
+    for (object, _, area) in jobs {
         let spec_json = serde_json::to_string(&object.spec)
             .map_err(|source| Error::Specification { source })?;
         let new = NewJob {
@@ -275,20 +291,25 @@ pub(crate) async fn recover(shared: &Shared, out: &str, output: &Output) -> Resu
             tenant: object.tenant,
             priority: object.priority,
         };
+        let is_newest = newest == Some(object.sequence);
         match shared.store.create_job(&new).await? {
             CreateJob::Created => {}
-            // It stands where the store says.
-            CreateJob::Known => continue,
-            // Two submissions raced before the loss; one of them never became a job.
-            CreateJob::Refused => continue,
+            // An earlier call may have ended before it said how far the job was; otherwise it
+            // stands where the store says.
+            CreateJob::Known if !is_newest && is_planning(shared, &object.job_id).await? => {}
+            CreateJob::Known | CreateJob::Refused => continue,
         }
-        let is_newest = at + 1 == n_jobs;
         settle(shared, output, &area, is_newest).await?;
         tracing::warn!(job_id = %object.job_id, "job made known again from its area");
         made_known.push(object.job_id);
     }
     shared.tick.notify_one();
     Ok(made_known)
+}
+
+async fn is_planning(shared: &Shared, job_id: &JobId) -> Result<bool> {
+    let job = shared.store.job(job_id).await?;
+    Ok(job.is_some_and(|job| job.state == JobState::Planning))
 }
 
 /// Puts a job that was made known again where it stood.

@@ -29,6 +29,8 @@ pub struct Listed {
     pub key: String,
     /// Size.
     pub bytes: u64,
+    /// When it was written last, Unix milliseconds by the store's clock.
+    pub modified_at_ms: i64,
 }
 
 /// SHA-256 of bytes, in hex.
@@ -229,6 +231,7 @@ impl Place {
                     .collect::<Path>()
                     .to_string(),
                 bytes: meta.size,
+                modified_at_ms: meta.last_modified.timestamp_millis(),
             })
             .try_collect()
             .await

@@ -5,8 +5,9 @@ use quire_core::LeaseId;
 use quire_dataset::paths::in_job;
 
 use crate::error::{Error, Result};
+use crate::metrics;
 use crate::shared::Shared;
-use crate::store::{Commit, CommitResult, LeaseRecord, ShardRecord};
+use crate::store::{Commit, CommitResult, LeaseRecord, RowCounts, ShardRecord};
 
 /// What became of a commit that was not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,7 @@ pub(crate) enum Accepted {
 pub(crate) async fn accept(shared: &Shared, commit: &Commit) -> Result<Accepted> {
     // A reply may have been lost: what was accepted once is not looked at again.
     if shared.store.won_by(&commit.lease_id).await?.is_some() {
+        metrics::committed_before();
         return Ok(Accepted::Before);
     }
     let Some((lease, shard)) = shared.store.lease(&commit.lease_id).await? else {
@@ -29,10 +31,15 @@ pub(crate) async fn accept(shared: &Shared, commit: &Commit) -> Result<Accepted>
     check_object(shared, commit, &lease).await?;
     match shared.store.commit(commit).await? {
         CommitResult::Committed => {
+            report(commit, &lease);
+            shared.watches.forget(&commit.lease_id);
             shared.tick.notify_one();
             Ok(Accepted::Now)
         }
-        CommitResult::Already => Ok(Accepted::Before),
+        CommitResult::Already => {
+            metrics::committed_before();
+            Ok(Accepted::Before)
+        }
         CommitResult::Fenced => Err(fenced(&commit.lease_id)),
         CommitResult::JobNotRunning(state) => Err(Error::JobNotRunning {
             job_id: lease.job_id,
@@ -41,7 +48,23 @@ pub(crate) async fn accept(shared: &Shared, commit: &Commit) -> Result<Accepted>
     }
 }
 
+fn report(commit: &Commit, lease: &LeaseRecord) {
+    metrics::committed(&commit.rows);
+    let LeaseRecord {
+        job_id,
+        shard_idx,
+        epoch,
+        lease_id,
+        node,
+        ..
+    } = lease;
+    let RowCounts { ok, failed, .. } = commit.rows;
+    tracing::debug!(%job_id, shard_idx, epoch, %lease_id, node, ok, failed, "part accepted");
+}
+
 fn fenced(lease_id: &LeaseId) -> Error {
+    metrics::fenced();
+    tracing::info!(%lease_id, "commit fenced");
     Error::LeaseFenced {
         lease_id: lease_id.clone(),
     }

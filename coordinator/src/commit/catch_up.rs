@@ -78,9 +78,12 @@ pub(super) async fn apply(
     if job.last_manifest >= number {
         return Ok(());
     }
-    Err(Error::Contradiction {
+    // Manifests are applied one after another, so the store was set back meanwhile, as when a
+    // standby took over: reading the log anew finds what it lost.
+    Err(Error::StoreSetBack {
         job_id: job.job_id,
-        message: format!("manifest {number} does not follow {}", job.last_manifest),
+        applied: job.last_manifest,
+        number,
     })
 }
 

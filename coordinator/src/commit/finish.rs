@@ -1,11 +1,10 @@
 //! The end of a job: all rows accounted for, a closing manifest, a sealed version; or a cancel.
 
-use std::collections::HashSet;
-
 use quire_core::{Fault, Faulty, JobId};
-use quire_dataset::{Closing, CommitLog, JobArea, SealRequest, seal};
+use quire_dataset::{Closing, SealRequest, seal};
 
 use super::publish::publish;
+use super::sweep;
 use crate::error::{Error, Result, chain};
 use crate::job::JobState;
 use crate::shared::{Shared, spec_of};
@@ -26,6 +25,15 @@ pub(crate) async fn advance(shared: &Shared, job: &JobRecord) -> Result<()> {
         JobState::Finishing => finish(shared, job).await,
         JobState::Canceling => cancel(shared, &job.job_id).await,
         _ => Ok(()),
+    }
+}
+
+/// Whether [`advance`] has something to do.
+pub(crate) fn is_due(job: &JobRecord) -> bool {
+    match job.state {
+        JobState::Running => is_published(job),
+        JobState::Finishing | JobState::Canceling => true,
+        _ => false,
     }
 }
 
@@ -86,7 +94,7 @@ async fn finish(shared: &Shared, job: &JobRecord) -> Result<()> {
             source: Box::new(source),
         })?;
     let version = sealed.version.version;
-    sweep(&area).await;
+    sweep::of_ended_job(&area).await;
     shared.store.finish_job(&job.job_id, Some(version)).await?;
     tracing::info!(job_id = %job.job_id, version, "the dataset has a new version");
     Ok(())
@@ -147,30 +155,4 @@ pub(crate) async fn stop_on(shared: &Shared, job: &JobRecord, error: &Error) -> 
         .await?;
     shared.store.fence_job(&job.job_id).await?;
     Ok(true)
-}
-
-/// Removes parts that no manifest lists: of workers that died, or whose commit was fenced. The
-/// job takes no more commits, so none of them can count any more. What cannot be removed only
-/// takes room.
-async fn sweep(area: &JobArea) {
-    let swept = async {
-        let log = CommitLog::read(area).await?;
-        let listed: HashSet<&str> = log.parts().values().map(|part| part.key.as_str()).collect();
-        let mut n_orphans = 0;
-        for part in area.list_parts().await? {
-            if !listed.contains(part.key.as_str()) {
-                area.delete_part(&part.key).await?;
-                n_orphans += 1;
-            }
-        }
-        Ok::<u64, quire_dataset::Error>(n_orphans)
-    };
-    match swept.await {
-        Ok(0) => {}
-        Ok(n_orphans) => tracing::info!(job_id = %area.job_id(), n_orphans, "orphans removed"),
-        Err(error) => {
-            let reason = chain(&error);
-            tracing::warn!(job_id = %area.job_id(), reason, "orphans were not removed");
-        }
-    }
 }

@@ -7,3 +7,4 @@ pub(crate) mod catch_up;
 pub(crate) mod finish;
 pub(crate) mod lost;
 pub(crate) mod publish;
+pub(crate) mod sweep;

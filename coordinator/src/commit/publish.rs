@@ -8,8 +8,9 @@ use quire_dataset::{Closing, CommitLog, JobArea, PartEntry, Published};
 use super::{catch_up, lost};
 use crate::error::{Error, Result};
 use crate::job::ShardState;
+use crate::metrics;
 use crate::shared::Shared;
-use crate::store::{JobRecord, PartRecord, QuarantineRecord, ShardQuery, ShardRecord};
+use crate::store::{JobRecord, PartRecord, QuarantineRecord, ShardQuery, ShardRecord, Span};
 
 /// Parts of one manifest: some hundred bytes each, so a manifest stays near a megabyte.
 const PARTS_A_MANIFEST: u32 = 4096;
@@ -49,7 +50,7 @@ async fn publish_with(
         let batch = if gives_up {
             Batch::default()
         } else {
-            compose(shared, area, &job).await?
+            compose(shared, area, &job, log).await?
         };
         if batch.is_empty() && closing.is_none() {
             return Ok(n_parts);
@@ -64,6 +65,7 @@ async fn publish_with(
             Published::Done(number) => {
                 catch_up::apply(shared, area, number, &entries).await?;
                 n_parts += n_entries;
+                metrics::published(n_entries);
                 tracing::debug!(job_id = %area.job_id(), number, n_entries, "published");
                 if !batch.is_full && closing.is_none() {
                     return Ok(n_parts);
@@ -92,7 +94,12 @@ impl Batch {
     }
 }
 
-async fn compose(shared: &Shared, area: &JobArea, job: &JobRecord) -> Result<Batch> {
+async fn compose(
+    shared: &Shared,
+    area: &JobArea,
+    job: &JobRecord,
+    log: &CommitLog,
+) -> Result<Batch> {
     let state = Some(ShardState::Committed);
     let query = ShardQuery {
         after: None,
@@ -101,11 +108,16 @@ async fn compose(shared: &Shared, area: &JobArea, job: &JobRecord) -> Result<Bat
     };
     let shards = shared.store.shards(&job.job_id, &query).await?;
     let is_full = shards.len() >= PARTS_A_MANIFEST as usize;
-    let committed = shards.iter().map(entry_of).collect::<Result<Vec<_>>>()?;
+    // A store that was set back since the log was read shows as committed what a manifest lists,
+    // and what was halved since may overlap it. The next turn applies the log anew.
+    let is_listed = |span: &Span| log.holds_rows(span.first_row, u64::from(span.n_rows));
+    let unlisted = shards.iter().filter(|shard| !is_listed(&shard.span));
+    let committed = unlisted.map(entry_of).collect::<Result<Vec<_>>>()?;
     let mut lost = Vec::new();
     if job.counters.quarantined > 0 && !is_full {
         let records = shared.store.quarantine(&job.job_id).await?;
-        let unlisted = |record: &&QuarantineRecord| record.manifest.is_none();
+        let unlisted =
+            |record: &&QuarantineRecord| record.manifest.is_none() && !is_listed(&record.span);
         for record in records.iter().filter(unlisted) {
             lost.push(lost::write_part(area, job, record).await?);
         }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
-use quire_core::{EngineInfo, LeaseId, SessionId};
+use quire_core::{EngineInfo, SessionId};
 use quire_proto::v1;
 use quire_proto::{AdminCalls, CallError};
 
 use super::CoordinatorHandle;
+use super::timed::timed;
 use crate::caller::Role;
 use crate::error::{Error, Result};
 use crate::job::SessionState;
@@ -22,99 +23,117 @@ impl AdminCalls for CoordinatorHandle {
         &self,
         _request: v1::ListWorkersRequest,
     ) -> Result<v1::ListWorkersResponse, CallError> {
-        self.caller.require(Role::Admin)?;
-        let workers = self.workers().await?;
-        Ok(v1::ListWorkersResponse { workers })
+        timed("list_workers", async {
+            self.caller.require(Role::Admin)?;
+            let workers = self.workers().await?;
+            Ok(v1::ListWorkersResponse { workers })
+        })
+        .await
     }
 
     async fn cordon(&self, request: v1::CordonRequest) -> Result<v1::CordonResponse, CallError> {
-        self.caller.require(Role::Admin)?;
-        let standing = match request.uncordon {
-            true => NodeStanding::Open,
-            false => NodeStanding::Cordoned,
-        };
-        self.stand(&request.node, standing, request.reason).await?;
-        Ok(v1::CordonResponse {})
+        timed("cordon", async {
+            self.caller.require(Role::Admin)?;
+            let standing = match request.uncordon {
+                true => NodeStanding::Open,
+                false => NodeStanding::Cordoned,
+            };
+            self.stand(&request.node, standing, request.reason).await?;
+            Ok(v1::CordonResponse {})
+        })
+        .await
     }
 
     async fn drain(&self, request: v1::DrainRequest) -> Result<v1::DrainResponse, CallError> {
-        self.caller.require(Role::Admin)?;
-        self.stand(&request.node, NodeStanding::Draining, request.reason)
-            .await?;
-        let sessions = self.shared.store.sessions().await?;
-        let on_node = sessions
-            .iter()
-            .filter(|session| session.node == request.node);
-        Ok(v1::DrainResponse {
-            workers: u32::try_from(on_node.count()).unwrap_or(u32::MAX),
+        timed("drain", async {
+            self.caller.require(Role::Admin)?;
+            self.stand(&request.node, NodeStanding::Draining, request.reason)
+                .await?;
+            let sessions = self.shared.store.sessions().await?;
+            let on_node = sessions
+                .iter()
+                .filter(|session| session.node == request.node);
+            Ok(v1::DrainResponse {
+                workers: u32::try_from(on_node.count()).unwrap_or(u32::MAX),
+            })
         })
+        .await
     }
 
     async fn set_tenant(
         &self,
         request: v1::SetTenantRequest,
     ) -> Result<v1::SetTenantResponse, CallError> {
-        self.caller.require(Role::Admin)?;
-        if request.tenant.is_empty() {
-            return Err(Error::Malformed { what: "the tenant" }.into());
-        }
-        if !(request.weight.is_finite() && request.weight > 0.0) {
-            let what = "a weight that is more than 0";
-            return Err(Error::Malformed { what }.into());
-        }
-        let (tenant, weight) = (&request.tenant, request.weight);
-        self.shared.store.set_tenant(tenant, weight).await?;
-        tracing::info!(tenant, weight, "tenant has another weight");
-        Ok(v1::SetTenantResponse {})
+        timed("set_tenant", async {
+            self.caller.require(Role::Admin)?;
+            if request.tenant.is_empty() {
+                return Err(Error::Malformed { what: "the tenant" }.into());
+            }
+            if !(request.weight.is_finite() && request.weight > 0.0) {
+                let what = "a weight that is more than 0";
+                return Err(Error::Malformed { what }.into());
+            }
+            let (tenant, weight) = (&request.tenant, request.weight);
+            self.shared.store.set_tenant(tenant, weight).await?;
+            tracing::info!(tenant, weight, "tenant has another weight");
+            Ok(v1::SetTenantResponse {})
+        })
+        .await
     }
 
     async fn list_tenants(
         &self,
         _request: v1::ListTenantsRequest,
     ) -> Result<v1::ListTenantsResponse, CallError> {
-        self.caller.require(Role::Admin)?;
-        let jobs = self.unfinished().await?;
-        let mut waiting: BTreeMap<&str, u64> = BTreeMap::new();
-        for job in &jobs {
-            *waiting.entry(&job.tenant).or_default() += job.rows_waiting();
-        }
-        let tenants = self.shared.store.tenants().await?;
-        let tenants = tenants.into_iter().map(|tenant| v1::Tenant {
-            rows_waiting: waiting.get(tenant.tenant.as_str()).copied().unwrap_or(0),
-            tenant: tenant.tenant,
-            weight: tenant.weight,
-            used_rows: tenant.used_rows,
-        });
-        Ok(v1::ListTenantsResponse {
-            tenants: tenants.collect(),
+        timed("list_tenants", async {
+            self.caller.require(Role::Admin)?;
+            let jobs = self.unfinished().await?;
+            let mut waiting: BTreeMap<&str, u64> = BTreeMap::new();
+            for job in &jobs {
+                *waiting.entry(&job.tenant).or_default() += job.rows_waiting();
+            }
+            let tenants = self.shared.store.tenants().await?;
+            let tenants = tenants.into_iter().map(|tenant| v1::Tenant {
+                rows_waiting: waiting.get(tenant.tenant.as_str()).copied().unwrap_or(0),
+                tenant: tenant.tenant,
+                weight: tenant.weight,
+                used_rows: tenant.used_rows,
+            });
+            Ok(v1::ListTenantsResponse {
+                tenants: tenants.collect(),
+            })
         })
+        .await
     }
 
     async fn probe_storage(
         &self,
         request: v1::ProbeStorageRequest,
     ) -> Result<v1::ProbeStorageResponse, CallError> {
-        self.caller.require(Role::Admin)?;
-        if request.out.is_empty() {
-            return Err(Error::Malformed { what: "the output" }.into());
-        }
-        let report = self.shared.probe(&request.out).await?;
-        let ok = report.is_fit();
-        let checks = report.checks.into_iter().map(|check| {
-            let (ok, message) = match check.result {
-                Ok(seen) => (true, seen),
-                Err(wrong) => (false, wrong),
-            };
-            v1::ProbeCheck {
-                name: check.name.to_owned(),
-                ok,
-                message,
+        timed("probe_storage", async {
+            self.caller.require(Role::Admin)?;
+            if request.out.is_empty() {
+                return Err(Error::Malformed { what: "the output" }.into());
             }
-        });
-        Ok(v1::ProbeStorageResponse {
-            ok,
-            checks: checks.collect(),
+            let report = self.shared.probe(&request.out).await?;
+            let ok = report.is_fit();
+            let checks = report.checks.into_iter().map(|check| {
+                let (ok, message) = match check.result {
+                    Ok(seen) => (true, seen),
+                    Err(wrong) => (false, wrong),
+                };
+                v1::ProbeCheck {
+                    name: check.name.to_owned(),
+                    ok,
+                    message,
+                }
+            });
+            Ok(v1::ProbeStorageResponse {
+                ok,
+                checks: checks.collect(),
+            })
         })
+        .await
     }
 }
 
@@ -167,10 +186,11 @@ impl CoordinatorHandle {
                 let is_copy = leases
                     .iter()
                     .any(|other| other.shard_idx == lease.shard_idx && other.epoch < lease.epoch);
-                let n_rows = self.rows_of(&lease.lease_id).await?;
+                let watches = &self.shared.watches;
+                let n_rows = watches.rows_of(&self.shared, &lease.lease_id).await?;
                 held.entry(lease.session_id.clone())
                     .or_default()
-                    .push(lease_message(lease, n_rows, is_copy));
+                    .push(lease_message(lease, n_rows.unwrap_or(0), is_copy));
             }
         }
         let worker = |session: SessionRecord| {
@@ -179,11 +199,6 @@ impl CoordinatorHandle {
             worker_message(session, node, leases)
         };
         Ok(sessions.into_iter().map(worker).collect())
-    }
-
-    async fn rows_of(&self, lease_id: &LeaseId) -> Result<u32> {
-        let found = self.shared.store.lease(lease_id).await?;
-        Ok(found.map_or(0, |(_, shard)| shard.span.n_rows))
     }
 }
 

@@ -7,6 +7,7 @@ use quire_proto::{CallError, DatasetCalls};
 
 use super::CoordinatorHandle;
 use super::job_calls::{page_size, token};
+use super::timed::timed;
 use crate::caller::Role;
 use crate::error::{Error, Result};
 
@@ -16,40 +17,46 @@ impl DatasetCalls for CoordinatorHandle {
         &self,
         request: v1::GetDatasetRequest,
     ) -> Result<v1::GetDatasetResponse, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let (output, job_id) = self.dataset(&request.out).await?;
-        let newest = output.newest_version().await;
-        let newest = newest.map_err(|source| unread(&request.out, source))?;
-        Ok(v1::GetDatasetResponse {
-            newest: newest.as_ref().map(version_message),
-            job_id: job_id.unwrap_or_default(),
+        timed("get_dataset", async {
+            self.caller.require(Role::Submitter)?;
+            let (output, job_id) = self.dataset(&request.out).await?;
+            let newest = output.newest_version().await;
+            let newest = newest.map_err(|source| unread(&request.out, source))?;
+            Ok(v1::GetDatasetResponse {
+                newest: newest.as_ref().map(version_message),
+                job_id: job_id.unwrap_or_default(),
+            })
         })
+        .await
     }
 
     async fn list_versions(
         &self,
         request: v1::ListVersionsRequest,
     ) -> Result<v1::ListVersionsResponse, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let limit = page_size(request.page_size) as usize;
-        let before: Option<u64> = token(&request.page_token)?;
-        let (output, _) = self.dataset(&request.out).await?;
-        let numbers = output.versions().await;
-        let mut numbers = numbers.map_err(|source| unread(&request.out, source))?;
-        numbers.retain(|number| before.is_none_or(|before| *number < before));
-        let mut versions = Vec::new();
-        for &number in numbers.iter().rev().take(limit) {
-            let version = output.version(number).await;
-            versions.push(version_message(
-                &version.map_err(|source| unread(&request.out, source))?,
-            ));
-        }
-        let last = versions.last().map(|version| version.version.to_string());
-        let next_page_token = last.filter(|_| numbers.len() > limit).unwrap_or_default();
-        Ok(v1::ListVersionsResponse {
-            versions,
-            next_page_token,
+        timed("list_versions", async {
+            self.caller.require(Role::Submitter)?;
+            let limit = page_size(request.page_size) as usize;
+            let before: Option<u64> = token(&request.page_token)?;
+            let (output, _) = self.dataset(&request.out).await?;
+            let numbers = output.versions().await;
+            let mut numbers = numbers.map_err(|source| unread(&request.out, source))?;
+            numbers.retain(|number| before.is_none_or(|before| *number < before));
+            let mut versions = Vec::new();
+            for &number in numbers.iter().rev().take(limit) {
+                let version = output.version(number).await;
+                versions.push(version_message(
+                    &version.map_err(|source| unread(&request.out, source))?,
+                ));
+            }
+            let last = versions.last().map(|version| version.version.to_string());
+            let next_page_token = last.filter(|_| numbers.len() > limit).unwrap_or_default();
+            Ok(v1::ListVersionsResponse {
+                versions,
+                next_page_token,
+            })
         })
+        .await
     }
 }
 

@@ -5,6 +5,7 @@ use quire_core::{Fault, JobId, JobSpec};
 use quire_proto::v1;
 use quire_proto::{CallError, JobCalls, JobUpdates};
 
+use super::timed::timed;
 use super::{CoordinatorHandle, watch};
 use crate::caller::Role;
 use crate::error::{Error, Result};
@@ -42,196 +43,229 @@ impl JobCalls for CoordinatorHandle {
         &self,
         request: v1::CreateJobRequest,
     ) -> Result<v1::CreateJobResponse, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let spec: JobSpec = serde_json::from_str(&request.job_spec_json)
-            .map_err(|source| Error::Specification { source })?;
-        if request.out.is_empty() {
-            return Err(Error::Malformed { what: "the output" }.into());
-        }
-        let submission = Submission {
-            priority: request.priority,
-            ..self.submission(&request.out, &spec)
-        };
-        let submitted = submit::submit(&self.shared, &submission).await?;
-        let outcome = match submitted.is_resumed {
-            true => v1::CreateJobOutcome::Resumed,
-            false => v1::CreateJobOutcome::Created,
-        };
-        let job_id = submitted.job_id.to_string();
-        Ok(v1::CreateJobResponse {
-            job_id,
-            outcome: outcome.into(),
+        timed("create_job", async {
+            self.caller.require(Role::Submitter)?;
+            let spec: JobSpec = serde_json::from_str(&request.job_spec_json)
+                .map_err(|source| Error::Specification { source })?;
+            if request.out.is_empty() {
+                return Err(Error::Malformed { what: "the output" }.into());
+            }
+            let submission = Submission {
+                priority: request.priority,
+                ..self.submission(&request.out, &spec)
+            };
+            let submitted = submit::submit(&self.shared, &submission).await?;
+            let outcome = match submitted.is_resumed {
+                true => v1::CreateJobOutcome::Resumed,
+                false => v1::CreateJobOutcome::Created,
+            };
+            let job_id = submitted.job_id.to_string();
+            Ok(v1::CreateJobResponse {
+                job_id,
+                outcome: outcome.into(),
+            })
         })
+        .await
     }
 
     async fn get_job(&self, request: v1::GetJobRequest) -> Result<v1::GetJobResponse, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let job = self.job(&JobId::new(request.job_id)).await?;
-        Ok(v1::GetJobResponse { job: Some(job) })
+        timed("get_job", async {
+            self.caller.require(Role::Submitter)?;
+            let job = self.job(&JobId::new(request.job_id)).await?;
+            Ok(v1::GetJobResponse { job: Some(job) })
+        })
+        .await
     }
 
     async fn list_jobs(
         &self,
         request: v1::ListJobsRequest,
     ) -> Result<v1::ListJobsResponse, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let limit = page_size(request.page_size);
-        let (records, last) = self
-            .visible_jobs(token(&request.page_token)?, limit)
-            .await?;
-        let mut jobs = Vec::with_capacity(records.len());
-        for record in &records {
-            jobs.push(progress::message(&self.shared, record).await?);
-        }
-        Ok(v1::ListJobsResponse {
-            jobs,
-            next_page_token: last.map(|number| number.to_string()).unwrap_or_default(),
+        timed("list_jobs", async {
+            self.caller.require(Role::Submitter)?;
+            let limit = page_size(request.page_size);
+            let (records, last) = self
+                .visible_jobs(token(&request.page_token)?, limit)
+                .await?;
+            let mut jobs = Vec::with_capacity(records.len());
+            for record in &records {
+                jobs.push(progress::message(&self.shared, record).await?);
+            }
+            Ok(v1::ListJobsResponse {
+                jobs,
+                next_page_token: last.map(|number| number.to_string()).unwrap_or_default(),
+            })
         })
+        .await
     }
 
     async fn pause_job(
         &self,
         request: v1::PauseJobRequest,
     ) -> Result<v1::PauseJobResponse, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let job_id = JobId::new(request.job_id);
-        let why = Why {
-            reason: request.reason,
-            fault: None,
-        };
-        self.move_to(&job_id, JobState::Paused, Some(&why)).await?;
-        Ok(v1::PauseJobResponse {})
+        timed("pause_job", async {
+            self.caller.require(Role::Submitter)?;
+            let job_id = JobId::new(request.job_id);
+            let why = Why {
+                reason: request.reason,
+                fault: None,
+            };
+            self.move_to(&job_id, JobState::Paused, Some(&why)).await?;
+            Ok(v1::PauseJobResponse {})
+        })
+        .await
     }
 
     async fn resume_job(
         &self,
         request: v1::ResumeJobRequest,
     ) -> Result<v1::ResumeJobResponse, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let job_id = JobId::new(request.job_id);
-        let failed = self.known_job(&job_id).await?.state == JobState::Failed;
-        let next = if failed {
-            JobState::Planning
-        } else {
-            JobState::Running
-        };
-        self.move_to(&job_id, next, None).await?;
-        Ok(v1::ResumeJobResponse {})
+        timed("resume_job", async {
+            self.caller.require(Role::Submitter)?;
+            let job_id = JobId::new(request.job_id);
+            let failed = self.known_job(&job_id).await?.state == JobState::Failed;
+            let next = if failed {
+                JobState::Planning
+            } else {
+                JobState::Running
+            };
+            self.move_to(&job_id, next, None).await?;
+            Ok(v1::ResumeJobResponse {})
+        })
+        .await
     }
 
     async fn cancel_job(
         &self,
         request: v1::CancelJobRequest,
     ) -> Result<v1::CancelJobResponse, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let job_id = JobId::new(request.job_id);
-        let why = Why {
-            reason: request.reason,
-            fault: None,
-        };
-        if self.known_job(&job_id).await?.state != JobState::Canceled {
-            self.move_to(&job_id, JobState::Canceling, Some(&why))
-                .await?;
-        }
-        Ok(v1::CancelJobResponse {})
+        timed("cancel_job", async {
+            self.caller.require(Role::Submitter)?;
+            let job_id = JobId::new(request.job_id);
+            let why = Why {
+                reason: request.reason,
+                fault: None,
+            };
+            if self.known_job(&job_id).await?.state != JobState::Canceled {
+                self.move_to(&job_id, JobState::Canceling, Some(&why))
+                    .await?;
+            }
+            Ok(v1::CancelJobResponse {})
+        })
+        .await
     }
 
     async fn list_shards(
         &self,
         request: v1::ListShardsRequest,
     ) -> Result<v1::ListShardsResponse, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let limit = page_size(request.page_size);
-        let state = ShardState::from_message(request.state());
-        let query = ShardQuery {
-            after: token(&request.page_token)?,
-            state,
-            limit,
-        };
-        let job_id = JobId::new(request.job_id);
-        self.known_job(&job_id).await?;
-        let records = self.shared.store.shards(&job_id, &query).await?;
-        let is_full = records.len() >= limit as usize;
-        let last = records
-            .last()
-            .filter(|_| is_full)
-            .map(|shard| shard.shard_idx.to_string());
-        let shards = records.into_iter().map(shard_message).collect();
-        Ok(v1::ListShardsResponse {
-            shards,
-            next_page_token: last.unwrap_or_default(),
+        timed("list_shards", async {
+            self.caller.require(Role::Submitter)?;
+            let limit = page_size(request.page_size);
+            let state = ShardState::from_message(request.state());
+            let query = ShardQuery {
+                after: token(&request.page_token)?,
+                state,
+                limit,
+            };
+            let job_id = JobId::new(request.job_id);
+            self.known_job(&job_id).await?;
+            let records = self.shared.store.shards(&job_id, &query).await?;
+            let is_full = records.len() >= limit as usize;
+            let last = records
+                .last()
+                .filter(|_| is_full)
+                .map(|shard| shard.shard_idx.to_string());
+            let shards = records.into_iter().map(shard_message).collect();
+            Ok(v1::ListShardsResponse {
+                shards,
+                next_page_token: last.unwrap_or_default(),
+            })
         })
+        .await
     }
 
     async fn list_quarantine(
         &self,
         request: v1::ListQuarantineRequest,
     ) -> Result<v1::ListQuarantineResponse, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let limit = page_size(request.page_size) as usize;
-        let after = token(&request.page_token)?;
-        let job_id = JobId::new(request.job_id);
-        self.known_job(&job_id).await?;
-        let mut records = self.shared.store.quarantine(&job_id).await?;
-        // A shard is given up only when one row is left of it: its index tells the row.
-        records.sort_by_key(|record| record.shard_idx);
-        records.retain(|record| after.is_none_or(|after| record.shard_idx > after));
-        let last = records
-            .get(limit.saturating_sub(1))
-            .filter(|_| records.len() > limit)
-            .map(|record| record.shard_idx.to_string());
-        records.truncate(limit);
-        let rows = records.into_iter().map(quarantine_message).collect();
-        Ok(v1::ListQuarantineResponse {
-            rows,
-            next_page_token: last.unwrap_or_default(),
+        timed("list_quarantine", async {
+            self.caller.require(Role::Submitter)?;
+            let limit = page_size(request.page_size) as usize;
+            let after = token(&request.page_token)?;
+            let job_id = JobId::new(request.job_id);
+            self.known_job(&job_id).await?;
+            let mut records = self.shared.store.quarantine(&job_id).await?;
+            // A shard is given up only when one row is left of it: its index tells the row.
+            records.sort_by_key(|record| record.shard_idx);
+            records.retain(|record| after.is_none_or(|after| record.shard_idx > after));
+            let last = records
+                .get(limit.saturating_sub(1))
+                .filter(|_| records.len() > limit)
+                .map(|record| record.shard_idx.to_string());
+            records.truncate(limit);
+            let rows = records.into_iter().map(quarantine_message).collect();
+            Ok(v1::ListQuarantineResponse {
+                rows,
+                next_page_token: last.unwrap_or_default(),
+            })
         })
+        .await
     }
 
     async fn update_job(
         &self,
         request: v1::UpdateJobRequest,
     ) -> Result<v1::UpdateJobResponse, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let job_id = JobId::new(request.job_id);
-        let job = self.known_job(&job_id).await?;
-        if let Some(priority) = request.priority {
-            if !self.shared.store.set_priority(&job_id, priority).await? {
-                let state = job.state;
-                return Err(Error::JobNotRunning { job_id, state }.into());
+        timed("update_job", async {
+            self.caller.require(Role::Submitter)?;
+            let job_id = JobId::new(request.job_id);
+            let job = self.known_job(&job_id).await?;
+            if let Some(priority) = request.priority {
+                if !self.shared.store.set_priority(&job_id, priority).await? {
+                    let state = job.state;
+                    return Err(Error::JobNotRunning { job_id, state }.into());
+                }
+                tracing::info!(%job_id, priority, "job has another priority");
             }
-            tracing::info!(%job_id, priority, "job has another priority");
-        }
-        let job = Some(self.job(&job_id).await?);
-        Ok(v1::UpdateJobResponse { job })
+            let job = Some(self.job(&job_id).await?);
+            Ok(v1::UpdateJobResponse { job })
+        })
+        .await
     }
 
     async fn requeue_quarantined(
         &self,
         request: v1::RequeueQuarantinedRequest,
     ) -> Result<v1::RequeueQuarantinedResponse, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let job_id = JobId::new(request.job_id);
-        let job = self.known_job(&job_id).await?;
-        if job.state.is_final() {
-            let state = job.state;
-            return Err(Error::JobNotRunning { job_id, state }.into());
-        }
-        let requeued = self
-            .shared
-            .store
-            .requeue_quarantined(&job_id, &request.shard_idxs);
-        let (rows, rows_listed) = requeued.await?;
-        tracing::info!(%job_id, rows, rows_listed, "given-up rows wait again");
-        self.shared.work_waits().await;
-        Ok(v1::RequeueQuarantinedResponse { rows, rows_listed })
+        timed("requeue_quarantined", async {
+            self.caller.require(Role::Submitter)?;
+            let job_id = JobId::new(request.job_id);
+            let job = self.known_job(&job_id).await?;
+            if job.state.is_final() {
+                let state = job.state;
+                return Err(Error::JobNotRunning { job_id, state }.into());
+            }
+            let requeued = self
+                .shared
+                .store
+                .requeue_quarantined(&job_id, &request.shard_idxs);
+            let (rows, rows_listed) = requeued.await?;
+            tracing::info!(%job_id, rows, rows_listed, "given-up rows wait again");
+            self.shared.work_waits().await;
+            Ok(v1::RequeueQuarantinedResponse { rows, rows_listed })
+        })
+        .await
     }
 
     async fn watch_job(&self, request: v1::WatchJobRequest) -> Result<JobUpdates, CallError> {
-        self.caller.require(Role::Submitter)?;
-        let job_id = JobId::new(request.job_id);
-        self.known_job(&job_id).await?;
-        Ok(watch::updates(self.clone(), job_id, request.period_ms))
+        timed("watch_job", async {
+            self.caller.require(Role::Submitter)?;
+            let job_id = JobId::new(request.job_id);
+            self.known_job(&job_id).await?;
+            Ok(watch::updates(self.clone(), job_id, request.period_ms))
+        })
+        .await
     }
 }
 

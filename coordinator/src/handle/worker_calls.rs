@@ -4,33 +4,30 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use quire_core::{DocId, EngineInfo, Fault, LeaseId, SessionId};
-use quire_dataset::paths::in_job;
 use quire_proto::v1;
 use quire_proto::{CallError, WorkerCalls};
 use tokio::time::Instant;
 
 use super::CoordinatorHandle;
+use super::timed::timed;
 use crate::caller::Role;
 use crate::commit::accept::{self, Accepted};
 use crate::error::{Error, Result};
 use crate::job::{JobState, LeaseEnd};
-use crate::schedule::order;
+use crate::schedule::grant::{self, Asked};
 use crate::schedule::reap::{self, Cause};
 use crate::schedule::verdict::{Sentence, failure_is_death};
-use crate::shared::spec_of;
 use crate::store::{
-    Beat, Commit, FailureCount, Grant, JobQuery, JobRecord, LeaseStage, NewSession, PartRecord,
-    Progress, RowCounts, SessionRecord, ShardRecord, Standing, Why,
+    Beat, Commit, FailureCount, LeaseStage, NewSession, NodeStanding, PartRecord, Progress,
+    RowCounts, Standing, Why,
 };
+use crate::version::is_too_old;
 
 /// A call that waits for work returns by then.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// Waiting calls look at the store this often; being woken is only quicker.
 const POLL: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MS: u64 = 1000;
-/// Leases one call grants at most.
-const MAX_LEASES: u32 = 64;
-const MAX_JOBS: u32 = 1000;
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -42,75 +39,114 @@ impl WorkerCalls for CoordinatorHandle {
         &self,
         request: v1::RegisterRequest,
     ) -> Result<v1::RegisterResponse, CallError> {
-        self.caller.require(Role::Worker)?;
-        Ok(self.open_session(request).await?)
+        timed("register", async {
+            self.caller.require(Role::Worker)?;
+            Ok(self.open_session(request).await?)
+        })
+        .await
     }
 
     async fn acquire(&self, request: v1::AcquireRequest) -> Result<v1::AcquireResponse, CallError> {
-        self.caller.require(Role::Worker)?;
-        let until = Instant::now() + Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
-        loop {
-            // Registered before the look, so that nothing that happens meanwhile is missed.
-            let woken = self.shared.work.notified();
-            let leases = self.grant(&request).await?;
-            if !leases.is_empty() {
-                return Ok(v1::AcquireResponse {
-                    leases,
-                    retry_after_ms: 0,
-                });
+        timed("acquire", async {
+            self.caller.require(Role::Worker)?;
+            let until = Instant::now() + Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
+            let session_id = SessionId::new(request.session_id);
+            // Asked for once a call: a session that ends meanwhile gets nothing from the store.
+            let Some(record) = self.shared.store.session(&session_id).await? else {
+                self.shared.forget_session(&session_id);
+                return Err(self.shared.unknown(&session_id).into());
+            };
+            let session = self.shared.know_session(&record);
+            let asked = Asked {
+                session_id: &session_id,
+                session: &session,
+                max_leases: request.max_leases,
+                want_rows: request.want_rows,
+            };
+            loop {
+                // Registered before the look, so that nothing that happens meanwhile is missed.
+                let woken = self.shared.work.notified();
+                let leases = grant::grant(&self.shared, &asked).await?;
+                if !leases.is_empty() {
+                    return Ok(v1::AcquireResponse {
+                        leases,
+                        retry_after_ms: 0,
+                    });
+                }
+                let now = Instant::now();
+                if now >= until {
+                    let retry_after_ms = RETRY_AFTER_MS;
+                    return Ok(v1::AcquireResponse {
+                        leases,
+                        retry_after_ms,
+                    });
+                }
+                let pause = POLL.min(until.duration_since(now));
+                drop(tokio::time::timeout(pause, woken).await);
             }
-            let now = Instant::now();
-            if now >= until {
-                let retry_after_ms = RETRY_AFTER_MS;
-                return Ok(v1::AcquireResponse {
-                    leases,
-                    retry_after_ms,
-                });
-            }
-            let pause = POLL.min(until.duration_since(now));
-            drop(tokio::time::timeout(pause, woken).await);
-        }
+        })
+        .await
     }
 
     async fn heartbeat(
         &self,
         request: v1::HeartbeatRequest,
     ) -> Result<v1::HeartbeatResponse, CallError> {
-        self.caller.require(Role::Worker)?;
-        Ok(self.beat(request).await?)
+        timed("heartbeat", async {
+            self.caller.require(Role::Worker)?;
+            Ok(self.beat(request).await?)
+        })
+        .await
     }
 
     async fn commit(&self, request: v1::CommitRequest) -> Result<v1::CommitResponse, CallError> {
-        self.caller.require(Role::Worker)?;
-        let commit = commit_of(request)?;
-        let outcome = match accept::accept(&self.shared, &commit).await? {
-            Accepted::Now => v1::CommitOutcome::Committed,
-            Accepted::Before => v1::CommitOutcome::AlreadyCommitted,
-        };
-        Ok(v1::CommitResponse {
-            outcome: outcome.into(),
+        timed("commit", async {
+            self.caller.require(Role::Worker)?;
+            let session_id = SessionId::new(&request.session_id);
+            let commit = commit_of(request)?;
+            let accepted = accept::accept(&self.shared, &commit).await;
+            let outcome = match accepted.map_err(|error| self.explained(error, &session_id))? {
+                Accepted::Now => v1::CommitOutcome::Committed,
+                Accepted::Before => v1::CommitOutcome::AlreadyCommitted,
+            };
+            Ok(v1::CommitResponse {
+                outcome: outcome.into(),
+            })
         })
+        .await
     }
 
     async fn fail(&self, request: v1::FailRequest) -> Result<v1::FailResponse, CallError> {
-        self.caller.require(Role::Worker)?;
-        let disposition = self.give_up(request).await?;
-        Ok(v1::FailResponse {
-            disposition: disposition.into(),
+        timed("fail", async {
+            self.caller.require(Role::Worker)?;
+            let session_id = SessionId::new(&request.session_id);
+            let given_up = self.give_up(request).await;
+            let disposition = given_up.map_err(|error| self.explained(error, &session_id))?;
+            Ok(v1::FailResponse {
+                disposition: disposition.into(),
+            })
         })
+        .await
     }
 
     async fn release(&self, request: v1::ReleaseRequest) -> Result<v1::ReleaseResponse, CallError> {
-        self.caller.require(Role::Worker)?;
-        let session_id = SessionId::new(request.session_id);
-        let lease_ids: Vec<LeaseId> = request.lease_ids.into_iter().map(LeaseId::new).collect();
-        let some = if request.end_session {
-            None
-        } else {
-            Some(lease_ids.as_slice())
-        };
-        reap::release(&self.shared, &session_id, some, &request.reason).await?;
-        Ok(v1::ReleaseResponse {})
+        timed("release", async {
+            self.caller.require(Role::Worker)?;
+            let session_id = SessionId::new(request.session_id);
+            let lease_ids: Vec<LeaseId> = request.lease_ids.into_iter().map(LeaseId::new).collect();
+            let some = if request.end_session {
+                None
+            } else {
+                Some(lease_ids.as_slice())
+            };
+            reap::release(&self.shared, &session_id, some, &request.reason).await?;
+            if request.end_session {
+                self.shared.forget_session(&session_id);
+                tracing::info!(%session_id, reason = request.reason, "worker left");
+            }
+            Ok(v1::ReleaseResponse {})
+        })
+        .await
     }
 }
 
@@ -127,8 +163,14 @@ impl CoordinatorHandle {
                 mode: engine.mode,
             })
             .collect();
-        let session_id = SessionId::new(uuid::Uuid::new_v4().to_string());
         let config = &self.shared.config;
+        if let Some(oldest) = &config.oldest_worker {
+            if is_too_old(&request.version, oldest) {
+                let (version, oldest) = (request.version, oldest.clone());
+                return Err(Error::VersionTooOld { version, oldest });
+            }
+        }
+        let session_id = self.shared.new_session_id();
         let session = NewSession {
             session_id: session_id.clone(),
             worker_name: request.worker_name,
@@ -140,7 +182,13 @@ impl CoordinatorHandle {
             ttl_ms: i64::try_from(config.session_ttl.as_millis()).unwrap_or(i64::MAX),
         };
         self.shared.store.open_session(&session).await?;
-        tracing::debug!(%session_id, worker = session.worker_name, "worker registered");
+        let NewSession {
+            worker_name,
+            node,
+            version,
+            ..
+        } = &session;
+        tracing::info!(%session_id, worker_name, node, version, "worker registered");
         Ok(v1::RegisterResponse {
             session_id: session_id.to_string(),
             incarnation: self.shared.incarnation.clone(),
@@ -148,45 +196,6 @@ impl CoordinatorHandle {
             session_ttl_ms: millis(config.session_ttl),
             max_prefetch: config.max_prefetch,
         })
-    }
-
-    /// Grants what the session may have now.
-    async fn grant(&self, request: &v1::AcquireRequest) -> Result<Vec<v1::Lease>> {
-        let session_id = SessionId::new(&request.session_id);
-        let store = &self.shared.store;
-        let session = store.session(&session_id).await?;
-        let session = session.ok_or_else(|| unknown(&session_id))?;
-        let jobs = store
-            .jobs(&JobQuery {
-                unfinished: true,
-                before: None,
-                limit: MAX_JOBS,
-            })
-            .await?;
-        let (mut leases, mut n_rows) = (Vec::new(), 0_u64);
-        for job_id in order::grant_order(&jobs) {
-            let Some(job) = jobs.iter().find(|job| job.job_id == job_id) else {
-                continue;
-            };
-            if !can_read(&session, job)? {
-                continue;
-            }
-            while leases.len() < request.max_leases.min(MAX_LEASES) as usize
-                && (request.want_rows == 0 || n_rows < request.want_rows)
-            {
-                let lease_id = LeaseId::new(uuid::Uuid::new_v4().to_string());
-                match store.grant(&session_id, &job_id, &lease_id).await? {
-                    Grant::Granted(shard) => {
-                        n_rows += u64::from(shard.span.n_rows);
-                        leases.push(lease_message(job, &shard, &lease_id));
-                    }
-                    Grant::Nothing => break,
-                    // A draining session keeps what it holds and gets nothing more.
-                    Grant::NoSession => return Ok(leases),
-                }
-            }
-        }
-        Ok(leases)
     }
 
     async fn beat(&self, request: v1::HeartbeatRequest) -> Result<v1::HeartbeatResponse> {
@@ -201,7 +210,14 @@ impl CoordinatorHandle {
             store_away: !request.store_ok,
         };
         let standings = self.shared.store.heartbeat(&beat).await?;
-        let standings = standings.ok_or_else(|| unknown(&session_id))?;
+        let Some(standings) = standings else {
+            self.shared.forget_session(&session_id);
+            return Err(self.shared.unknown(&session_id));
+        };
+        for progress in &beat.progress {
+            let (lease_id, stage) = (&progress.lease_id, progress.stage);
+            self.shared.watches.note_progress(lease_id, stage);
+        }
         let named: Vec<LeaseId> = beat
             .progress
             .iter()
@@ -224,11 +240,21 @@ impl CoordinatorHandle {
                     reason: reason.to_owned(),
                 }
             });
+        let session = self.shared.session(&session_id).await?;
+        let view = self.shared.views.get(&*self.shared.store).await?;
         Ok(v1::HeartbeatResponse {
             directives: directives.collect(),
-            drain: false,
+            drain: view.standing(&session.node) == NodeStanding::Draining,
             next_heartbeat_ms: millis(config.heartbeat_period),
         })
+    }
+
+    /// A lease may be unknown because the whole database is another.
+    fn explained(&self, error: Error, session_id: &SessionId) -> Error {
+        match (error, self.shared.unknown(session_id)) {
+            (Error::LeaseFenced { .. }, changed @ Error::IncarnationChanged { .. }) => changed,
+            (error, _) => error,
+        }
     }
 
     /// A worker says that it cannot do a shard.
@@ -280,38 +306,6 @@ impl CoordinatorHandle {
             Sentence::Halve => Ok(v1::Disposition::Halve),
             Sentence::Quarantine => Ok(v1::Disposition::Quarantine),
         }
-    }
-}
-
-fn unknown(session_id: &SessionId) -> Error {
-    Error::SessionUnknown {
-        session_id: session_id.clone(),
-    }
-}
-
-/// Whether the session has the engine that the job names; one that names none takes anything.
-fn can_read(session: &SessionRecord, job: &JobRecord) -> Result<bool> {
-    let engines: Vec<EngineInfo> = serde_json::from_str(&session.engines_json).unwrap_or_default();
-    Ok(engines.is_empty() || engines.contains(&spec_of(job)?.engine))
-}
-
-fn lease_message(job: &JobRecord, shard: &ShardRecord, lease_id: &LeaseId) -> v1::Lease {
-    v1::Lease {
-        lease_id: lease_id.to_string(),
-        job_id: job.job_id.to_string(),
-        shard_idx: shard.shard_idx,
-        epoch: shard.epoch,
-        plan_key: in_job::plan_group(u64::from(shard.span.group)),
-        line_start: shard.span.line_start,
-        line_end: shard.span.line_end,
-        skip_rows: shard.span.skip_rows,
-        n_rows: shard.span.n_rows,
-        part_key: in_job::part(shard.shard_idx, lease_id),
-        job_spec_json: job.spec_json.clone(),
-        soft_deadline_ms: 0,
-        isolate_documents: shard.isolate.iter().map(ToString::to_string).collect(),
-        traceparent: String::new(),
-        out: job.out.clone(),
     }
 }
 

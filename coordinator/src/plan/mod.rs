@@ -6,6 +6,7 @@
 
 mod cut;
 mod index;
+pub(crate) mod job;
 mod known;
 pub(crate) mod read;
 mod survey;

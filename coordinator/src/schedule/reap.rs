@@ -2,15 +2,21 @@
 //! they failed or gave back. The verdict is made on what the store said, and applied only if
 //! that still holds.
 
+use std::collections::BTreeSet;
+
 use quire_core::{DocId, LeaseId, SessionId};
 
-use super::halve;
 use super::verdict::{self, Case, Sentence};
+use super::{halve, sick};
 use crate::error::Result;
 use crate::job::LeaseEnd;
+use crate::metrics;
 use crate::plan::read;
 use crate::shared::Shared;
-use crate::store::{EndLease, LeaseRecord, LeaseStage, ShardRecord, Verdict};
+use crate::store::{
+    EndLease, LeaseRecord, LeaseStage, NodeRecord, NodeStanding, SessionRecord, ShardRecord,
+    Verdict,
+};
 
 /// How often a verdict is made anew when the state changed under it.
 const TRIES: usize = 8;
@@ -68,7 +74,15 @@ pub(crate) async fn reap(shared: &Shared) -> Result<usize> {
             n_ended += 1;
         }
         shared.store.close_session(&session.session_id).await?;
-        tracing::info!(session_id = %session.session_id, n_leases = leases.len(), "session ended");
+        shared.forget_session(&session.session_id);
+        let SessionRecord {
+            session_id,
+            worker_name,
+            node,
+            ..
+        } = &session;
+        let n_leases = leases.len();
+        tracing::warn!(%session_id, worker_name, node, n_leases, "worker fell silent");
     }
     let timeout = i64::try_from(shared.config.progress_timeout.as_millis()).unwrap_or(i64::MAX);
     let before = shared.store.now_ms().await?.saturating_sub(timeout);
@@ -79,7 +93,36 @@ pub(crate) async fn reap(shared: &Shared) -> Result<usize> {
         end_lease(shared, &lease.lease_id, &cause).await?;
         n_ended += 1;
     }
+    cordon_sick_nodes(shared).await?;
     Ok(n_ended)
+}
+
+/// Cordons nodes whose workers die on what others finish.
+async fn cordon_sick_nodes(shared: &Shared) -> Result<()> {
+    let Some(policy) = &shared.config.sick_nodes else {
+        return Ok(());
+    };
+    let now_ms = shared.store.now_ms().await?;
+    let within = i64::try_from(policy.within.as_millis()).unwrap_or(i64::MAX);
+    let deaths = shared.store.deaths(now_ms.saturating_sub(within)).await?;
+    if deaths.len() < policy.deaths as usize {
+        return Ok(());
+    }
+    let nodes = shared.store.nodes().await?;
+    for (node, n_shards) in sick::sick_nodes(policy, &deaths, &nodes, now_ms) {
+        let reason = format!("its workers died on {n_shards} shards that other nodes finished");
+        tracing::error!(node, reason, "node cordoned");
+        let record = NodeRecord {
+            node,
+            standing: NodeStanding::Cordoned,
+            reason,
+            is_automatic: true,
+            since_ms: now_ms,
+        };
+        shared.store.set_node(&record).await?;
+        shared.views.outdated();
+    }
+    Ok(())
 }
 
 /// Gives back leases that their own worker does not name: it never learned of them, because the
@@ -129,19 +172,25 @@ pub(crate) async fn end_lease(
         let Some((lease, shard)) = shared.store.lease(lease_id).await? else {
             return Ok(None);
         };
-        let sentence = sentence(shared, &lease, &shard, cause).await?;
+        let charged = cause.charged && !is_sick(shared, &lease.node).await?;
+        let sentence = sentence(shared, &lease, &shard, cause.end, charged).await?;
         let end = EndLease {
             lease_id: lease_id.clone(),
             end: cause.end,
             deaths_seen: shard.deaths,
-            charged: cause.charged,
+            charged,
             message: cause.message.clone(),
             suspects: cause.suspects.clone(),
             verdict: verdict(shared, &shard, sentence, cause).await?,
         };
         if shared.store.end_lease(&end).await? {
-            report(&lease, sentence, cause);
-            shared.work.notify_waiters();
+            report(&lease, sentence, cause, charged);
+            shared.watches.forget(lease_id);
+            match sentence {
+                // The other coordinators see a shard that waits again within a second.
+                Sentence::Retry { .. } => shared.work_is_here(),
+                Sentence::Halve | Sentence::Quarantine => shared.work_waits().await,
+            }
             shared.tick.notify_one();
             return Ok(Some(sentence));
         }
@@ -149,7 +198,16 @@ pub(crate) async fn end_lease(
     Ok(None)
 }
 
-fn report(lease: &LeaseRecord, sentence: Sentence, cause: &Cause) {
+/// Deaths on a node that was cordoned for them say nothing of the shard.
+async fn is_sick(shared: &Shared, node: &str) -> Result<bool> {
+    if shared.config.sick_nodes.is_none() {
+        return Ok(false);
+    }
+    Ok(shared.views.get(&*shared.store).await?.is_sick(node))
+}
+
+fn report(lease: &LeaseRecord, sentence: Sentence, cause: &Cause, charged: bool) {
+    metrics::lease_ended(cause.end.as_str(), charged);
     let LeaseRecord {
         lease_id,
         job_id,
@@ -157,18 +215,23 @@ fn report(lease: &LeaseRecord, sentence: Sentence, cause: &Cause) {
         epoch,
         ..
     } = lease;
-    let (end, charged, reason) = (cause.end, cause.charged, &cause.message);
+    let (end, reason) = (cause.end, &cause.message);
     match sentence {
         Sentence::Retry { .. } if !charged => {
             tracing::debug!(%job_id, shard_idx, epoch, %lease_id, %end, reason, "lease ended");
         }
         Sentence::Retry { .. } => {
-            tracing::warn!(%job_id, shard_idx, epoch, %end, reason, "a worker died on a shard");
+            let node = &lease.node;
+            tracing::warn!(
+                %job_id, shard_idx, epoch, %lease_id, node, %end, reason, "a worker died on a shard"
+            );
         }
-        Sentence::Halve => tracing::warn!(%job_id, shard_idx, reason, "shard is halved"),
-        Sentence::Quarantine => {
-            tracing::error!(%job_id, shard_idx, reason, "a row is given up: it kills its workers");
+        Sentence::Halve => {
+            tracing::warn!(%job_id, shard_idx, epoch, %lease_id, reason, "shard is halved");
         }
+        Sentence::Quarantine => tracing::error!(
+            %job_id, shard_idx, epoch, %lease_id, reason, "a row is given up: it kills its workers"
+        ),
     }
 }
 
@@ -176,20 +239,42 @@ async fn sentence(
     shared: &Shared,
     lease: &LeaseRecord,
     shard: &ShardRecord,
-    cause: &Cause,
+    end: LeaseEnd,
+    charged: bool,
 ) -> Result<Sentence> {
-    let attempts = shared
-        .store
-        .attempts(&shard.job_id, shard.shard_idx)
-        .await?;
+    let store = &shared.store;
+    let attempts = store.attempts(&shard.job_id, shard.shard_idx).await?;
+    let no_nodes = BTreeSet::new();
     let case = Case {
-        end: cause.end,
-        charged: cause.charged,
+        end,
+        charged,
         n_rows: shard.span.n_rows,
         epoch: shard.epoch,
         deaths: shard.deaths,
         node: &lease.node,
         attempts: &attempts,
+        sick_nodes: &no_nodes,
+        has_copy: false,
+    };
+    let first = verdict::judge(&shared.config.deaths, &case);
+    if matches!(first, Sentence::Retry { .. }) {
+        return Ok(first);
+    }
+    // Only what would be condemned is looked at more closely.
+    let mut sick_nodes = BTreeSet::new();
+    for node in attempts.iter().map(|attempt| &attempt.node) {
+        if is_sick(shared, node).await? {
+            sick_nodes.insert(node.clone());
+        }
+    }
+    let leases = store.leases_of_job(&shard.job_id).await?;
+    let has_copy = leases
+        .iter()
+        .any(|other| other.shard_idx == shard.shard_idx && other.lease_id != lease.lease_id);
+    let case = Case {
+        sick_nodes: &sick_nodes,
+        has_copy,
+        ..case
     };
     Ok(verdict::judge(&shared.config.deaths, &case))
 }

@@ -41,6 +41,10 @@ pub(crate) struct Case<'a> {
     pub node: &'a str,
     /// Earlier attempts on the shard.
     pub attempts: &'a [AttemptRecord],
+    /// Nodes whose workers die on what others finish: deaths on them say nothing of the shard.
+    pub sick_nodes: &'a BTreeSet<String>,
+    /// Another live lease is on the shard: its end is awaited.
+    pub has_copy: bool,
 }
 
 /// Decides what happens to the shard.
@@ -51,12 +55,17 @@ pub(crate) fn judge(policy: &DeathPolicy, case: &Case<'_>) -> Sentence {
             wait_ms: if waits { wait_ms(case.epoch) } else { 0 },
         };
     }
-    let mut nodes: BTreeSet<&str> = case
-        .attempts
-        .iter()
+    // The newest charged attempts are those that count: what came before a second chance that
+    // its owner gave it is forgotten.
+    let before = case.attempts.iter().rev();
+    let charged: Vec<&str> = before
         .filter(|attempt| attempt.charged)
+        .take(case.deaths as usize)
         .map(|attempt| attempt.node.as_str())
+        .filter(|&node| !case.sick_nodes.contains(node))
         .collect();
+    let deaths = charged.len() as u64 + 1;
+    let mut nodes: BTreeSet<&str> = charged.into_iter().collect();
     nodes.insert(case.node);
     let is_last_row = case.n_rows <= 1;
     let enough = if is_last_row {
@@ -64,7 +73,8 @@ pub(crate) fn judge(policy: &DeathPolicy, case: &Case<'_>) -> Sentence {
     } else {
         policy.to_halve
     };
-    if case.deaths + 1 < enough || (nodes.len() as u64) < u64::from(policy.min_nodes) {
+    let is_spread = nodes.len() as u64 >= u64::from(policy.min_nodes);
+    if deaths < u64::from(enough) || !is_spread || case.has_copy {
         return Sentence::Retry { wait_ms: 0 };
     }
     if is_last_row {
@@ -156,6 +166,8 @@ mod tests {
             deaths,
             node,
             attempts: &attempts,
+            sick_nodes: &BTreeSet::new(),
+            has_copy: false,
         };
         assert_eq!(
             judge(&POLICY, &case),
@@ -176,6 +188,35 @@ mod tests {
     }
 
     #[test]
+    fn deaths_on_sick_nodes_and_under_a_live_copy_condemn_nothing() {
+        let attempts: Vec<_> = ["a", "bad", "bad"].map(|node| attempt(node, true)).into();
+        let check = |sick: &[&str], has_copy, deaths, expected| {
+            let case = Case {
+                end: LeaseEnd::Expired,
+                charged: true,
+                n_rows: 10,
+                epoch: 4,
+                deaths,
+                node: "b",
+                attempts: &attempts,
+                sick_nodes: &sick.iter().map(|&node| node.to_owned()).collect(),
+                has_copy,
+            };
+            assert_eq!(
+                judge(&POLICY, &case),
+                expected,
+                "{sick:?} {has_copy} {deaths}"
+            );
+        };
+        let retry = Sentence::Retry { wait_ms: 0 };
+        check(&[], false, 3, Sentence::Halve);
+        check(&["bad"], false, 3, retry);
+        check(&[], true, 3, retry);
+        // A second chance forgot what came before.
+        check(&[], false, 0, retry);
+    }
+
+    #[test]
     fn giving_back_is_tried_again_at_once_and_failing_storage_later() {
         let case = Case {
             end: LeaseEnd::Released,
@@ -185,6 +226,8 @@ mod tests {
             deaths: 8,
             node: "a",
             attempts: &[],
+            sick_nodes: &BTreeSet::new(),
+            has_copy: false,
         };
         assert_eq!(judge(&POLICY, &case), Sentence::Retry { wait_ms: 0 });
         let failed = Case {

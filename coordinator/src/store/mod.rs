@@ -5,6 +5,7 @@
 //! every store ([`Store::apply_manifest`]).
 
 mod memory;
+mod metered;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub mod records;
@@ -22,6 +23,7 @@ use crate::error::Result;
 use crate::job::{JobState, ShardState};
 
 pub use memory::MemoryStore;
+pub(crate) use metered::MeteredStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresConfig, PostgresStore};
 pub use records::{
