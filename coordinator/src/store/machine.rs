@@ -1,5 +1,5 @@
-//! Random sequences of calls, made of memory and SQLite side by side: both answer alike, and
-//! what must always hold does.
+//! Random sequences of calls, made of memory and another store side by side: both answer alike,
+//! and what must always hold does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,10 @@ use crate::schedule::halve;
 enum Call {
     Grant {
         session: u8,
+    },
+    Copy {
+        session: u8,
+        shard: u8,
     },
     Commit {
         lease: u8,
@@ -47,6 +51,7 @@ enum Call {
         to: u8,
     },
     Fence,
+    Requeue,
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -54,6 +59,7 @@ fn call() -> impl Strategy<Value = Call> {
     let session = 0..3_u8;
     prop_oneof![
         6 => session.clone().prop_map(|session| Call::Grant { session }),
+        2 => (session.clone(), 0..5_u8).prop_map(|(session, shard)| Call::Copy { session, shard }),
         5 => lease.clone().prop_map(|lease| Call::Commit { lease }),
         4 => (lease.clone(), any::<bool>(), 0..4_u8)
             .prop_map(|(lease, charged, verdict)| Call::End { lease, charged, verdict }),
@@ -66,6 +72,7 @@ fn call() -> impl Strategy<Value = Call> {
         2 => Just(Call::Publish),
         1 => (0..8_u8).prop_map(|to| Call::Move { to }),
         1 => Just(Call::Fence),
+        1 => Just(Call::Requeue),
     ]
 }
 
@@ -155,6 +162,14 @@ async fn make(store: &dyn Store, call: &Call, n_leases: u8) -> String {
                 store.grant(&session_id(*session), &job_id(), &lease).await
             )
         }
+        Call::Copy { session, shard } => {
+            let lease = lease_id(n_leases);
+            let shard = u64::from(*shard);
+            let answer = store
+                .grant_copy(&session_id(*session), &job_id(), shard, &lease)
+                .await;
+            format!("{answer:?}")
+        }
         Call::Commit { lease } => {
             let lease_id = lease_id(*lease);
             let n_rows = match store.lease(&lease_id).await.unwrap() {
@@ -240,6 +255,7 @@ async fn make(store: &dyn Store, call: &Call, n_leases: u8) -> String {
             format!("{:?}", store.move_job(&job_id(), state, to, None).await)
         }
         Call::Fence => format!("{:?}", store.fence_job(&job_id()).await),
+        Call::Requeue => format!("{:?}", store.requeue_quarantined(&job_id(), &[]).await),
     }
 }
 
@@ -361,33 +377,57 @@ fn check(job: &JobRecord, shards: &[ShardRecord]) {
     assert_eq!(counted, job.counters);
 }
 
+/// Makes the calls of memory and of another store side by side.
+async fn agree(other: &dyn Store, clock: &Arc<ManualClock>, calls: &[Call]) {
+    let memory = MemoryStore::new(Arc::clone(clock) as _);
+    prepare(other).await;
+    prepare(&memory).await;
+    let mut n_leases = 0;
+    for call in calls {
+        if let Call::Pass { ms } = call {
+            clock.advance(Duration::from_millis(u64::from(*ms)));
+        }
+        let answers = (
+            make(&memory, call, n_leases).await,
+            make(other, call, n_leases).await,
+        );
+        assert_eq!(answers.0, answers.1, "{call:?}");
+        n_leases += u8::from(answers.0.contains("Granted"));
+        let seen = (see(&memory).await, see(other).await);
+        assert_eq!(seen.0, seen.1, "after {call:?}");
+        check(&seen.0.0, &seen.0.1);
+    }
+}
+
+fn block_on(work: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().unwrap().block_on(work);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
     fn memory_and_sqlite_agree_call_by_call(calls in prop::collection::vec(call(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
+        block_on(async {
             let folder = tempfile::tempdir().unwrap();
             let clock = Arc::new(ManualClock::default());
             let file = folder.path().join("state.db");
             let sqlite = SqliteStore::open(&file, Arc::clone(&clock) as _).await.unwrap();
-            let memory = MemoryStore::new(Arc::clone(&clock) as _);
-            prepare(&sqlite).await;
-            prepare(&memory).await;
-            let mut n_leases = 0;
-            for call in &calls {
-                if let Call::Pass { ms } = call {
-                    clock.advance(Duration::from_millis(u64::from(*ms)));
-                }
-                let answers =
-                    (make(&memory, call, n_leases).await, make(&sqlite, call, n_leases).await);
-                assert_eq!(answers.0, answers.1, "{call:?}");
-                n_leases += u8::from(answers.0.contains("Granted"));
-                let seen = (see(&memory).await, see(&sqlite).await);
-                assert_eq!(seen.0, seen.1, "after {call:?}");
-                check(&seen.0.0, &seen.0.1);
-            }
+            agree(&sqlite, &clock, &calls).await;
             sqlite.close().await;
+        });
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn memory_and_postgres_agree_call_by_call(calls in prop::collection::vec(call(), 1..60)) {
+        block_on(async {
+            let clock = Arc::new(ManualClock::default());
+            let postgres = super::postgres::fresh_store(Arc::clone(&clock) as _).await;
+            if let Some(postgres) = postgres {
+                agree(&postgres, &clock, &calls).await;
+                postgres.close().await;
+            }
         });
     }
 }
