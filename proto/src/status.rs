@@ -190,6 +190,12 @@ fn tls_trouble(source: Option<&(dyn StdError + 'static)>, text: &str) -> Option<
             "the coordinator refused the certificate that this side shows: {text}"
         ));
     }
+    // The first bytes of a TLS server read as a frame of absurd length.
+    if source.is_some() && text.contains("frame with invalid size") {
+        return Some(format!(
+            "what answers there does not speak plain HTTP/2; write https:// if it speaks TLS: {text}"
+        ));
+    }
     if text.contains("HTTP/2 was not negotiated") {
         return Some(format!("what answers there is no coordinator: {text}"));
     }

@@ -215,20 +215,27 @@ async fn every_call_of_an_operator_goes_over_the_network() {
         uncordon: false,
     };
     client.cordon(request.clone()).await.unwrap();
-    assert!(worker.acquire(1, 0).await.unwrap().is_empty());
+    let cordoned = async { while !worker.acquire(1, 0).await.unwrap().is_empty() {} };
+    tokio::time::timeout(Duration::from_secs(60), cordoned)
+        .await
+        .unwrap();
     let request = v1::CordonRequest {
         uncordon: true,
         ..request
     };
     client.cordon(request).await.unwrap();
-    assert_eq!(worker.acquire(1, 0).await.unwrap().len(), 1);
+    assert_eq!(worker.acquire(1, 10_000).await.unwrap().len(), 1);
 
     let request = v1::DrainRequest {
         node: "node-a".into(),
         reason: "moving".into(),
     };
     assert_eq!(client.drain(request).await.unwrap().workers, 1);
-    assert!(worker.beat(&lease, &[]).await.unwrap().drain);
+    // Each coordinator hears of it within a moment, not at once.
+    let told = async { while !worker.beat(&lease, &[]).await.unwrap().drain {} };
+    tokio::time::timeout(Duration::from_secs(60), told)
+        .await
+        .unwrap();
 
     let request = v1::SetTenantRequest {
         tenant: "science".into(),

@@ -43,9 +43,7 @@ const PROBING: Manner = Manner {
 
 macro_rules! over {
     ($client:ident, $channel:ident) => {
-        $client::new($channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+        $client::new($channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
     };
 }
 

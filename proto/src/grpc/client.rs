@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use prost::Message;
 use quire_core::Fault;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
+use super::MAX_MESSAGE_BYTES;
 use super::endpoint::Endpoint;
 use super::retry::{self, Next, Outcome};
 use crate::calls::{CallError, Reason};
@@ -105,8 +107,16 @@ impl Client {
         send: impl Fn(Channel, Request<Q>) -> BoxFuture<'static, Result<Response<A>, Status>>,
     ) -> Result<A, CallError>
     where
-        Q: Clone,
+        Q: Clone + Message,
     {
+        let bytes = request.encoded_len();
+        if bytes > MAX_MESSAGE_BYTES {
+            // Sending it would only show as a broken stream.
+            return Err(CallError::new(
+                Reason::MessageTooLarge,
+                format!("the request takes {bytes} bytes, and {MAX_MESSAGE_BYTES} are allowed"),
+            ));
+        }
         let n_routes = self.n_routes();
         let mut tried = 0;
         loop {
