@@ -1,7 +1,7 @@
 //! Finding lines of text on a page.
 
 mod bend;
-mod network;
+pub(crate) mod network;
 pub mod postprocess;
 pub mod preprocess;
 

@@ -79,7 +79,7 @@ impl Backbone {
     /// - `image`: `[n, 3, h, w]`
     /// - output: `[n, stage channels, h / 4, w / 4]` and smaller, by the strides of the stages
     pub(crate) fn walk<M: FeatureMap>(&self, image: &M) -> Vec<M> {
-        let mut map = self.stem.walk(image);
+        let mut map = self.stem.walk_in_bands(image);
         let mut outputs = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
             for block in stage.enter.iter().chain(&stage.blocks) {
@@ -124,13 +124,65 @@ impl Stem {
     fn walk<M: FeatureMap>(&self, image: &M) -> M {
         let entered = image.convolve(&self.enter);
         let left = entered.convolve(&self.left_a).convolve(&self.left_b);
-        M::concat(vec![entered.dilate(), left])
+        let right = entered.dilate();
+        drop(entered);
+        M::concat(vec![right, left])
             .convolve(&self.merge)
             .convolve(&self.leave)
     }
+
+    /// Walks a tall image band by band: the maps inside the stem are the largest of all, some
+    /// 400 MB for a page, and a band of them is gone before the next is made.
+    fn walk_in_bands<M: FeatureMap>(&self, image: &M) -> M {
+        let [batch, _, height, _] = image.dims();
+        let n_lines = height.div_ceil(SCALE);
+        if batch != 1 || n_lines <= 2 * BAND {
+            return self.walk(image);
+        }
+        let bands = (0..n_lines).step_by(BAND).map(|first| {
+            let end = n_lines.min(first + BAND);
+            // A line of the output sees three lines of the image above it and seven below its
+            // first: a neighbor on each side is computed with what is missing there, and dropped.
+            let above = first.min(1);
+            let seen = SCALE * (first - above)..height.min(SCALE * (end + 1));
+            let band = self.walk(&image.lines(seen));
+            band.lines(above..above + end - first)
+        });
+        M::stack(bands.collect())
+    }
 }
+
+/// By how much the stem divides the size of an image.
+const SCALE: usize = 4;
+/// Lines of the output made at once: the overlap of bands costs 3% of the stem's work.
+const BAND: usize = 64;
 
 /// A 3x3 convolution of stride 2.
 fn halving(channels_in: usize, channels_out: usize) -> ConvolutionConfig {
     ConvolutionConfig::new(channels_in, channels_out, 3).stride([2, 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::detect::network::SMALL;
+    use crate::nn::HostMap;
+    use crate::nn::tests::{assert_close, images};
+
+    #[test]
+    fn bands_of_a_stem_join_to_what_it_gives_in_one_piece() {
+        let mut weights = Weights::open("text detector", SMALL, &Device::flex()).unwrap();
+        let stem = Stem::load(&mut weights, 24, 48).unwrap();
+        for n_lines in [2 * BAND, 2 * BAND + 1, 3 * BAND, 4 * BAND - 1] {
+            for missing in [0, 1, 3] {
+                let image = images([1, 3, SCALE * n_lines - missing, 20]);
+                let image = HostMap::take(&image).unwrap();
+                let (whole, banded) = (stem.walk(&image), stem.walk_in_bands(&image));
+                assert_eq!(whole.dims(), banded.dims(), "{n_lines} lines");
+                assert_close(whole.into_rows(), banded.into_rows(), 1e-5);
+            }
+        }
+    }
 }

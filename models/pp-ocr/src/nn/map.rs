@@ -1,5 +1,7 @@
 //! What a network is walked over.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
 use super::{Convolution, Depthwise, LayerNorm, Mixer, Squeeze, Transposed};
@@ -48,6 +50,12 @@ pub(crate) trait FeatureMap: Clone {
     fn repeat(&self, factor: usize) -> Self;
 
     fn concat(parts: Vec<Self>) -> Self;
+
+    /// A run of lines of a map of batch 1.
+    fn lines(&self, lines: Range<usize>) -> Self;
+
+    /// Maps of batch 1 one below the other.
+    fn stack(parts: Vec<Self>) -> Self;
 
     fn add(self, other: &Self) -> Self;
 

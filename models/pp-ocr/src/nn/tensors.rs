@@ -1,5 +1,7 @@
 //! The walk over burn tensors, for any device. This is the definition of every operation.
 
+use std::ops::Range;
+
 use burn::tensor::activation::softmax;
 use burn::tensor::module::{
     adaptive_avg_pool2d, avg_pool2d, conv_transpose2d, conv2d, interpolate, layer_norm, max_pool2d,
@@ -110,6 +112,14 @@ impl FeatureMap for Tensor<4> {
 
     fn concat(parts: Vec<Self>) -> Self {
         Tensor::cat(parts, 1)
+    }
+
+    fn lines(&self, lines: Range<usize>) -> Self {
+        self.clone().slice_dim(2, lines)
+    }
+
+    fn stack(parts: Vec<Self>) -> Self {
+        Tensor::cat(parts, 2)
     }
 
     fn add(self, other: &Self) -> Self {

@@ -443,6 +443,33 @@ impl FeatureMap for HostMap {
         output
     }
 
+    fn lines(&self, lines: Range<usize>) -> Self {
+        assert_eq!(self.batch, 1, "lines are those of one map");
+        let line_values = self.width * self.channels;
+        let mut output = Self::new([1, self.channels, lines.len(), self.width]);
+        let values = &self.values()[lines.start * line_values..lines.end * line_values];
+        output.values_mut().copy_from_slice(values);
+        output
+    }
+
+    fn stack(parts: Vec<Self>) -> Self {
+        let [_, channels, _, width] = parts[0].dims();
+        let height = parts.iter().map(|part| part.height).sum();
+        let mut output = Self::new([1, channels, height, width]);
+        let mut out = output.values_mut();
+        for part in &parts {
+            assert_eq!(
+                [part.batch, part.channels, part.width],
+                [1, channels, width],
+                "stacked maps are of one width"
+            );
+            let (here, rest) = out.split_at_mut(part.values().len());
+            here.copy_from_slice(part.values());
+            out = rest;
+        }
+        output
+    }
+
     fn add(mut self, other: &Self) -> Self {
         assert_eq!(self.dims(), other.dims(), "added maps are of one size");
         pointwise::add(self.values_mut(), other.values());
