@@ -5,7 +5,7 @@ mod thread;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use quire_core::{Engine, EngineInfo, Fault, Line, PageImage, PageRequest, Recognition, Trouble};
 use tokio::sync::{Semaphore, oneshot};
@@ -22,6 +22,8 @@ pub struct EnginePool {
     queue: crossbeam_channel::Sender<PageRequest>,
 }
 
+const ENDED: &str = "its threads have ended";
+
 /// What the pool and its threads both see.
 struct Shared {
     info: EngineInfo,
@@ -30,6 +32,8 @@ struct Shared {
     in_flight: usize,
     /// Threads that have not ended.
     n_living: AtomicUsize,
+    /// What the first engine that gave up said.
+    last_words: OnceLock<String>,
     permits: Semaphore,
     next_ticket: AtomicU64,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
@@ -96,6 +100,7 @@ impl EnginePool {
             devices,
             in_flight,
             n_living: AtomicUsize::new(engines.len()),
+            last_words: OnceLock::new(),
             permits: Semaphore::new(in_flight),
             next_ticket: AtomicU64::new(0),
             waiting: Mutex::new(HashMap::new()),
@@ -162,9 +167,10 @@ impl EnginePool {
         };
         if self.queue.try_send(request).is_err() {
             self.shared.waiting().remove(&ticket);
-            return Err(gone("its threads have ended"));
+            let last_words = self.shared.last_words.get();
+            return Err(gone(last_words.map_or(ENDED, String::as_str)));
         }
-        let answer = answer.await.map_err(|_| gone("its threads have ended"))?;
+        let answer = answer.await.map_err(|_| gone(ENDED))?;
         drop(permit);
         answer.map_err(|message| gone(&message))
     }

@@ -107,12 +107,29 @@ pub(super) fn run(
     shared: &Arc<Shared>,
     pages: Receiver<PageRequest>,
 ) {
-    serve(engine, &device, shared, &pages);
-    drop(pages);
-    if shared.n_living.fetch_sub(1, Ordering::AcqRel) == 1 {
-        // Pages that no engine took any more.
-        shared.settle_all("no engine is left");
+    let gave_up = serve(engine, &device, shared, &pages);
+    if let Err(GaveUp { message, .. }) = &gave_up {
+        shared.last_words.get_or_init(|| message.clone());
     }
+    // Whoever hears of the end finds that the engine is gone.
+    drop(pages);
+    let is_last = shared.n_living.fetch_sub(1, Ordering::AcqRel) == 1;
+    if let Err(GaveUp { message, left }) = gave_up {
+        for ticket in left {
+            shared.settle(ticket, Err(message.clone()));
+        }
+        if is_last {
+            // Pages that no engine took any more.
+            shared.settle_all(&message);
+        }
+    }
+}
+
+/// An engine that cannot go on.
+struct GaveUp {
+    message: String,
+    /// Tickets of pages that it took and did not answer.
+    left: Vec<u64>,
 }
 
 fn serve(
@@ -120,7 +137,7 @@ fn serve(
     device: &str,
     shared: &Arc<Shared>,
     pages: &Receiver<PageRequest>,
-) {
+) -> Result<(), GaveUp> {
     loop {
         let held = Held::default();
         let served = catch_unwind(AssertUnwindSafe(|| {
@@ -129,23 +146,19 @@ fn serve(
                 held: &held,
                 busy: Busy::of(device),
             };
-            engine.serve(
-                &mut source,
-                &mut Sink {
-                    shared,
-                    held: &held,
-                },
-            )
+            let mut sink = Sink {
+                shared,
+                held: &held,
+            };
+            engine.serve(&mut source, &mut sink)
         }));
         let left: Vec<u64> = held.tickets().drain().collect();
         match served {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => {
                 tracing::error!(device, %error, "an engine cannot go on");
-                for ticket in left {
-                    shared.settle(ticket, Err(error.to_string()));
-                }
-                return;
+                let message = error.to_string();
+                return Err(GaveUp { message, left });
             }
             Err(_) => {
                 for ticket in left {

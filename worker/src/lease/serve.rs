@@ -113,6 +113,10 @@ impl<'a> Service<'a> {
             let wanted = if is_stopping { 0 } else { self.wanted() };
             let rest = self.rest_until.saturating_duration_since(Instant::now());
             if wanted > 0 && rest.is_zero() && self.asking.is_none() {
+                if self.is_unwell() {
+                    // The coordinator gives nothing to one who says it is unwell.
+                    self.feel_well();
+                }
                 self.ask(wanted);
             }
             let waits = wanted > 0 && self.asking.is_none();
@@ -152,8 +156,8 @@ impl<'a> Service<'a> {
         if !self.shared.storage.is_ok() {
             return 0;
         }
-        // A worker that is not well tries one shard.
-        if self.tally.failures > 0 && self.is_unwell() {
+        // A worker that was not well tries one shard.
+        if self.tally.failures > 0 && self.shared.config.is_of_fleet() {
             return usize::from(self.work.is_empty());
         }
         let config = &self.shared.config;
@@ -166,6 +170,12 @@ impl<'a> Service<'a> {
 
     fn is_unwell(&self) -> bool {
         matches!(self.shared.board.health(), WorkerHealth::Unhealthy(_))
+    }
+
+    fn feel_well(&self) {
+        tracing::info!("the worker has rested and tries a shard");
+        self.shared.board.feel(WorkerHealth::Ready);
+        self.session.beat_soon();
     }
 
     fn ask(&mut self, n: usize) {
@@ -260,10 +270,6 @@ impl<'a> Service<'a> {
             End::Committed => {
                 self.tally.n_committed += 1;
                 self.tally.failures = 0;
-                if self.is_unwell() {
-                    tracing::info!("the worker is well again");
-                    self.shared.board.feel(WorkerHealth::Ready);
-                }
                 return Ok(());
             }
             End::Fenced => return Ok(()),

@@ -106,6 +106,7 @@ async fn nothing_is_committed_while_the_session_is_uncertain() {
     .await;
     bench.gate.open();
     until("the part is stored all the same", || bench.n_parts() == 1).await;
+    bench.pending(3).await;
     assert!(bench.line.log().commits.is_empty());
     bench.line.cut(false);
     bench.is_done().await;
@@ -305,5 +306,52 @@ async fn a_worker_without_an_engine_gives_its_shard_back_and_says_why() {
     assert_eq!(log.fails[0].fault(), v1::Fault::Unavailable);
     assert_eq!(bench.n_pending().await, 4);
     assert_eq!(bench.line.n_committed(), 0);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_under_suspicion_is_read_with_nothing_else_in_flight() {
+    let bench = Bench::start(Setup {
+        slots: 3,
+        ..Setup::default()
+    })
+    .await;
+    bench.line.suspects_all.store(true, Ordering::SeqCst);
+    let running = bench.work();
+    until("all shards are read, and one document", || {
+        bench.line.reports(0, 3, 0) && bench.line.n_in_flight() == 1
+    })
+    .await;
+    let seen = bench.line.log().beats.len();
+    until("some heartbeats came", || {
+        bench.line.log().beats.len() > seen + 5
+    })
+    .await;
+    assert_eq!(bench.line.n_in_flight(), 1);
+    bench.gate.open();
+    bench.is_done().await;
+    assert_eq!(running.drain().await.n_committed, 4);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_not_well_rests_and_tries_again() {
+    let bench = Bench::start(Setup::default()).await;
+    let running = bench.work();
+    until("a shard is read", || bench.line.reports(0, 1, 0)).await;
+    let scratch = std::fs::read_dir(bench.scratch()).unwrap().next();
+    let scratch = scratch.unwrap().unwrap().path();
+    std::fs::remove_dir_all(&scratch).unwrap();
+    bench.gate.open();
+    until("it says so", || {
+        let log = bench.line.log();
+        log.beats.last().unwrap().state() == v1::WorkerState::Unhealthy
+    })
+    .await;
+    assert_eq!(bench.line.log().fails[0].fault(), v1::Fault::Unavailable);
+    std::fs::create_dir(&scratch).unwrap();
+    bench.is_done().await;
+    assert!(running.status.borrow().is_ready());
+    assert_eq!(running.drain().await.n_committed, 4);
     bench.stop().await;
 }

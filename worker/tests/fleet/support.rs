@@ -12,8 +12,9 @@ use bytes::Bytes;
 use quire_coordinator::store::MemoryStore;
 use quire_coordinator::{Coordinator, CoordinatorConfig, CoordinatorHandle, SealSettings, Survey};
 use quire_core::{
-    AnswerSink, Engine, EngineError, EngineInfo, Fault, ImageMode, JobId, JobSpec, PageAnswer,
-    PageSource, Recognition, RenderSpec, SplitSpec, SystemClock, TextLayerMode, Trouble,
+    AnswerSink, DocId, Engine, EngineError, EngineInfo, Fault, ImageMode, JobId, JobSpec,
+    PageAnswer, PageSource, Recognition, RenderSpec, SplitSpec, SystemClock, TextLayerMode,
+    Trouble,
 };
 use quire_corpus::Stores;
 use quire_dataset::Output;
@@ -132,6 +133,10 @@ pub(crate) struct Line {
     pub(crate) panicking_commits: AtomicU32,
     /// Heartbeats are answered with the order to drain.
     pub(crate) drains: AtomicBool,
+    /// Every document is under suspicion.
+    pub(crate) suspects_all: AtomicBool,
+    /// Of the whole job.
+    documents: Vec<String>,
     pub(crate) log: Mutex<Log>,
 }
 
@@ -148,13 +153,15 @@ pub(crate) struct Log {
 }
 
 impl Line {
-    fn new(inner: CoordinatorHandle) -> Arc<Self> {
+    fn new(inner: CoordinatorHandle, documents: Vec<String>) -> Arc<Self> {
         Arc::new(Self {
             inner,
+            documents,
             is_cut: AtomicBool::new(false),
             lost_commit_replies: AtomicU32::new(0),
             panicking_commits: AtomicU32::new(0),
             drains: AtomicBool::new(false),
+            suspects_all: AtomicBool::new(false),
             log: Mutex::default(),
         })
     }
@@ -192,6 +199,14 @@ impl Line {
         count(LeaseStage::Queued) == queued
             && count(LeaseStage::Reading) == reading
             && count(LeaseStage::Uploading) == uploading
+    }
+
+    /// Documents in flight by the newest heartbeat.
+    pub(crate) fn n_in_flight(&self) -> usize {
+        let log = self.log.lock().unwrap();
+        let beat = log.beats.last().unwrap();
+        let of_lease = |lease: &v1::LeaseProgress| lease.documents_in_flight.len();
+        beat.leases.iter().map(of_lease).sum()
     }
 
     /// Commits that were accepted.
@@ -236,7 +251,12 @@ impl WorkerCalls for Line {
 
     async fn acquire(&self, request: v1::AcquireRequest) -> Result<v1::AcquireResponse, CallError> {
         self.carries()?;
-        let answer = self.inner.acquire(request).await?;
+        let mut answer = self.inner.acquire(request).await?;
+        if self.suspects_all.load(Ordering::SeqCst) {
+            for lease in &mut answer.leases {
+                lease.isolate_documents = self.documents.clone();
+            }
+        }
         self.note(|log| log.leases.extend(answer.leases.iter().cloned()));
         Ok(answer)
     }
@@ -350,12 +370,16 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let input = folder.path().join("in");
         std::fs::create_dir(&input).unwrap();
+        let mut documents = Vec::new();
         for at in 0..setup.n_shards {
             let mut pdf = Pdf::new().media_box(72.0, 72.0);
             for page in 0..SHARD_PAGES {
                 pdf = pdf.page(&Pdf::text(5.0, 30.0, 10.0, &format!("{at} {page}")));
             }
-            std::fs::write(input.join(format!("{at}.pdf")), pdf.build()).unwrap();
+            let file = input.join(format!("{at}.pdf"));
+            std::fs::write(&file, pdf.build()).unwrap();
+            let uri = format!("file://{}", file.display());
+            documents.push(DocId::of(&uri, None).as_str().to_owned());
         }
         let renderer = RenderPool::start(RenderSettings {
             program: env!("CARGO_BIN_EXE_quire-render-child").into(),
@@ -399,7 +423,7 @@ impl Bench {
             .unwrap();
         let bench = Self {
             folder,
-            line: Line::new(handle),
+            line: Line::new(handle, documents),
             gate: Gate::default(),
             job_id: submitted.job_id,
             setup,
@@ -479,6 +503,17 @@ impl Bench {
         let shards = self.shards().await;
         let is_pending = |shard: &&v1::Shard| shard.state() == v1::ShardState::Pending;
         shards.iter().filter(is_pending).count()
+    }
+
+    /// Waits until so many shards wait for a worker.
+    pub(crate) async fn pending(&self, n: usize) {
+        for _ in 0..TRIES {
+            if self.n_pending().await == n {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        panic!("not {n} shards are pending: {:?}", self.shards().await);
     }
 
     /// The job ends with every page read once.
