@@ -11,6 +11,7 @@ mod calls;
 #[allow(
     clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes_without_reason,
     missing_docs,
     unused_qualifications,
     reason = "written by prost-build and tonic"

@@ -278,6 +278,10 @@ mod tests {
         request
     }
 
+    fn broken() -> Result<(), CallError> {
+        panic!("a bug")
+    }
+
     fn reason(status: Status) -> Reason {
         CallError::from(status).reason
     }
@@ -286,17 +290,9 @@ mod tests {
     async fn handler_that_panics_costs_its_own_call_and_no_other() {
         let desk = desk(GrpcLimits::default()).await;
         for _ in 0..2 {
-            let answer = desk.answer("broken", request(), |_, ()| async {
-                let nothing: Option<()> = None;
-                nothing.expect("a bug");
-                Ok(())
-            });
+            let answer = desk.answer("broken", request(), |_, ()| async { broken() });
             assert_eq!(reason(answer.await.unwrap_err()), Reason::Internal);
-            let answer = desk.answer_waiting("broken", request(), |_, ()| async {
-                let nothing: Option<()> = None;
-                nothing.expect("a bug");
-                Ok(())
-            });
+            let answer = desk.answer_waiting("broken", request(), |_, ()| async { broken() });
             assert_eq!(reason(answer.await.unwrap_err()), Reason::Internal);
         }
         let answer = desk.answer("fine", request(), |_, ()| async { Ok(7) });
