@@ -16,6 +16,7 @@ mod place;
 mod progress;
 mod settings;
 mod signals;
+mod spans;
 mod summary;
 
 use std::process::ExitCode;
@@ -68,13 +69,16 @@ fn run(args: Args, screen: Screen, engines: EngineMaker) -> Outcome<ExitCode> {
     let mut flags = common.flag_values();
     flags.extend(command.flag_values());
     let loaded = settings::load(common.config.as_deref(), flags).map_err(Failure::of_settings)?;
-    logging::start(&loaded.settings.log, &screen)?;
-    let has_events = common.json && command.has_events();
-    let context = Context::new(loaded, common.json, common.quiet, screen, engines)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    let entered = runtime.enter();
+    let spans = logging::start(&loaded.settings.log, &screen)?;
+    drop(entered);
+    let has_events = common.json && command.has_events();
+    let context = Context::new(loaded, common.json, common.quiet, screen, engines)?;
     let ended = runtime.block_on(commands::execute(context, command));
+    drop(spans);
     // A thread that still reads a page must not hold the end of the process up.
     runtime.shutdown_background();
     if let Err(failure) = &ended

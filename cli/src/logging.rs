@@ -4,14 +4,17 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::settings::{LogFormat, LogSettings};
+use crate::spans::Spans;
 
 /// Standard error as bar and log share it.
 #[derive(Debug, Clone)]
@@ -74,27 +77,33 @@ impl Screen {
     }
 }
 
-/// Starts logging; the first call of a process counts.
-pub(crate) fn start(settings: &LogSettings, screen: &Screen) -> Outcome<()> {
+/// Starts logging; the first call of a process counts. Must be called within the runtime, which
+/// sends spans.
+pub(crate) fn start(settings: &LogSettings, screen: &Screen) -> Outcome<Spans> {
     let filter = EnvFilter::builder()
         .parse(&settings.level)
         .map_err(|error| Failure::usage(format!("`log.level`: {error}")))?;
+    let spans = Spans::start(settings)?;
     let colored = io::IsTerminal::is_terminal(&io::stderr());
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = fmt::layer()
         .with_writer(screen.clone())
-        .with_ansi(colored && settings.format == LogFormat::Plain);
-    // Tests start several commands in one process: the first one's log serves all.
-    let started = match settings.format {
-        LogFormat::Plain => lines.with_target(false).with_timer(Seconds).try_init(),
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_timer(Seconds)
-            .try_init(),
+        .with_ansi(colored && settings.format == LogFormat::Plain)
+        .with_timer(Seconds);
+    let lines = match settings.format {
+        LogFormat::Plain => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    drop(started);
-    Ok(())
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
+    // Spans are for whoever looks for time: the level of the log does not thin them out.
+    #[cfg(feature = "otlp")]
+    let subscriber = {
+        let only_ours =
+            EnvFilter::new("quire_coordinator=debug,quire_worker=debug,quire_cli=debug");
+        subscriber.with(crate::spans::layer(&spans).with_filter(only_ours))
+    };
+    // Tests start several commands in one process: the first one's log serves all.
+    drop(subscriber.try_init());
+    Ok(spans)
 }
 
 /// UTC to the second.

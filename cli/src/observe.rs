@@ -56,7 +56,7 @@ pub(crate) fn install() -> Outcome<PrometheusHandle> {
     let handle = builder.install_recorder().map_err(|error| {
         Failure::from(anyhow::Error::new(error)).context("cannot start counting for /metrics")
     })?;
-    quire_coordinator::grpc::metrics::describe();
+    quire_coordinator::metrics::describe();
     quire_worker::metrics::describe();
     Ok(handle)
 }

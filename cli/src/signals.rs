@@ -29,6 +29,7 @@ pub(crate) struct Stop {
 #[derive(Debug, Clone)]
 pub(crate) struct Words {
     pub screen: Screen,
+    /// Then the time to finish is over.
     pub deadline: Duration,
     /// After the first signal.
     pub first: String,

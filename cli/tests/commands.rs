@@ -240,7 +240,7 @@ fn wrong_usage_and_settings_end_with_two_and_say_what_is_wrong() {
         ("run nothing --out data", "matches nothing"),
         (
             "run https://host/a.pdf --out data",
-            "web addresses are not read",
+            "host host is not one of `http.hosts`",
         ),
         ("frobnicate", "unrecognized subcommand"),
     ] {

@@ -51,11 +51,15 @@ pub(crate) async fn execute(context: &Context) -> Outcome<ExitCode> {
     );
     let pages = pages.await?;
     let deadline = config.drain_deadline;
-    let words = signals::Words::of_reading(
-        context.screen.clone(),
-        deadline + GOODBYE,
-        "Left at once. What was in hand is given to another worker.\n",
-    );
+    let words = signals::Words {
+        // The worker keeps the deadline itself; this is for one that cannot say goodbye.
+        deadline: deadline + GOODBYE,
+        ..signals::Words::of_reading(
+            context.screen.clone(),
+            deadline,
+            "Left at once. What was in hand is given to another worker.\n",
+        )
+    };
     let (stop, listener) = signals::listen(&tasks, words);
     announce(context, &fleet, &config, pages)?;
     let worker = Worker::new(

@@ -49,7 +49,7 @@ async fn drain(context: &Context, fleet: &Fleet, args: NodeArgs) -> Outcome<()> 
     let told = match workers {
         0 => "no worker of it is known".to_owned(),
         workers => format!(
-            "{} told to finish what they hold and leave",
+            "{} told to finish and leave",
             counted(u64::from(workers), "worker is", "workers are")
         ),
     };

@@ -75,20 +75,28 @@ pub(crate) fn pem(file: &str, key: &str) -> Outcome<Option<Vec<u8>>> {
 
 /// A failed call, as the user is told.
 pub(crate) fn refused(error: CallError, url: &str) -> Failure {
-    let reason = error.reason;
+    let hint = hint(&error, url);
     let failure = Failure::of(error);
-    match hint(reason, url) {
+    match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
 }
 
-fn hint(reason: Reason, url: &str) -> Option<String> {
-    let text = match reason {
+fn hint(error: &CallError, url: &str) -> Option<String> {
+    let text = match error.reason {
         Reason::Unavailable => format!(
             "is the coordinator running, and is {url} its address? \
              `quire doctor --coordinator {url}` looks closer"
         ),
+        Reason::IdentityUnknown if error.message.contains("is not trusted") => {
+            "set `fleet.ca_file` to the certificate of who signed the coordinator's, and \
+             `fleet.server_name` if the certificate has another name than the address"
+                .to_owned()
+        }
+        Reason::IdentityUnknown if error.message.contains("plain HTTP") => {
+            "`fleet.coordinator` and `--coordinator` take http:// and https:// addresses".to_owned()
+        }
         Reason::IdentityUnknown => {
             "set `fleet.cert_file` and `fleet.key_file` to a certificate that \
              `coordinator.identities` names on the coordinator"

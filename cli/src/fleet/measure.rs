@@ -106,7 +106,7 @@ impl Rates {
 
     /// Pages a second of all jobs together.
     pub(crate) fn total(&self) -> f64 {
-        self.rates.values().sum()
+        self.rates.values().fold(0.0, |sum, rate| sum + rate)
     }
 
     /// Time that the rest of a job takes at its rate.

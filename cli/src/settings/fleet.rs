@@ -115,6 +115,7 @@ pub(crate) struct CoordinatorSettings {
     pub reap_period: Span,
     pub publish_period: Span,
     pub quarantine_pause: f64,
+    pub oldest_worker: String,
 }
 
 /// One of `[[coordinator.identities]]`

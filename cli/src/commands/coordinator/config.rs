@@ -78,6 +78,7 @@ pub(crate) fn coordinator(
         survey_entries: SURVEY_ENTRIES,
         limits: settings.input.limits(),
         is_alone,
+        oldest_worker: set(&own.oldest_worker),
         ..fleet
     }
 }

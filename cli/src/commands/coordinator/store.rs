@@ -93,16 +93,16 @@ pub(crate) async fn open_at(
 }
 
 async fn open_file(path: PathBuf, clock: Arc<dyn Clock>) -> Outcome<OpenedStore> {
-    let lock = ExclusiveLock::take(&lock_of(&path)).map_err(|error| {
-        let is_held = matches!(error, quire_coordinator::Error::Locked { .. });
-        let failure = Failure::of(error);
-        if !is_held {
-            return failure;
+    let lock = ExclusiveLock::take(&lock_of(&path)).map_err(|error| match error {
+        quire_coordinator::Error::Locked { .. } => {
+            let what = format!(
+                "{} is in use: another coordinator has this database",
+                path.display()
+            );
+            Failure::usage(what)
+                .hint("stop it first; several coordinators need postgres://user@host/database")
         }
-        failure.hint(
-            "another coordinator has this database; several coordinators need \
-             postgres://user@host/database",
-        )
+        error => Failure::of(error),
     })?;
     let store = SqliteStore::open(&path, clock).await.map_err(Failure::of)?;
     Ok(OpenedStore::Sqlite {
@@ -110,6 +110,12 @@ async fn open_file(path: PathBuf, clock: Arc<dyn Clock>) -> Outcome<OpenedStore>
         path,
         _lock: lock,
     })
+}
+
+/// Whether a coordinator of this machine has the file now.
+pub(crate) fn is_in_use(path: &Path) -> bool {
+    let taken = ExclusiveLock::take(&lock_of(path));
+    matches!(taken, Err(quire_coordinator::Error::Locked { .. }))
 }
 
 /// The file whose lock says that a database is in use.

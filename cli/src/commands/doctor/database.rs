@@ -27,10 +27,17 @@ pub(super) async fn check(context: &Context, place: &str) -> Vec<Finding> {
         Ok(address) => address,
         Err(failure) => return vec![bad(what, failure.message())],
     };
-    if let StoreAddress::Sqlite(path) = &address
-        && !path.exists()
-    {
-        return vec![of_missing_file(path)];
+    if let StoreAddress::Sqlite(path) = &address {
+        if !path.exists() {
+            return vec![of_missing_file(path)];
+        }
+        if store::is_in_use(path) {
+            let found = format!(
+                "{} is in use by a coordinator: `quire doctor --coordinator URL` asks that one",
+                path.display()
+            );
+            return vec![fine(what, found)];
+        }
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let opened = match store::open_at(context, address, Arc::clone(&clock)).await {
@@ -70,10 +77,9 @@ async fn look(
 ) -> quire_coordinator::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut times = Vec::with_capacity(QUESTIONS);
-    let mut skew_ms = 0;
     for _ in 0..QUESTIONS {
         let start = clock.monotonic();
-        skew_ms = (store.now_ms().await? - clock.unix_ms()).abs();
+        store.newest_job("doctor").await?;
         times.push(clock.monotonic().saturating_sub(start));
     }
     times.sort_unstable();
@@ -87,7 +93,8 @@ async fn look(
     } else {
         fine("speed", speed)
     });
-    let skew = Duration::from_millis(skew_ms.unsigned_abs());
+    let skew_ms = store.now_ms().await?.abs_diff(clock.unix_ms());
+    let skew = Duration::from_millis(skew_ms);
     if !is_alone && skew > SKEW {
         let found = format!(
             "this machine's clock and the database's are {} apart",

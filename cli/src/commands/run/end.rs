@@ -155,7 +155,14 @@ fn stopped(snapshot: &Snapshot) -> Failure {
         return Failure::failed(format!("the job is paused: {reason}"))
             .hint("`quire run` with the same inputs goes on with it");
     }
-    Failure::of_fault(snapshot.fault, format!("the job stopped: {reason}"))
+    let failure = Failure::of_fault(snapshot.fault, format!("the job stopped: {reason}"));
+    if reason.contains("`http.hosts`") {
+        return failure.hint(
+            "web addresses are read from the hosts that the settings allow: [http] \
+             hosts = [\"data.example.org\"]",
+        );
+    }
+    failure
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ mod tests {
             assert_eq!(found.replace("%20", " "), canonical.replace("%20", " "));
         }
         assert_eq!(
-            canonical(&["https://host/a.pdf".into()])
+            canonical(&["https://me:secret@host/a.pdf".into()])
                 .unwrap_err()
                 .exit_code,
             2

@@ -22,17 +22,19 @@ pub(super) async fn job(context: &Context, fleet: &Fleet, job_id: &str) -> Outco
     let mut rates = Rates::default();
     let mut speed = Speed::default();
     let mut said = String::new();
+    let mut is_first = true;
     loop {
         let seen = look(fleet, Some(job_id), clock.unix_ms()).await;
         let seen = match seen {
             Ok(seen) => seen,
-            Err(error) if error.fault == Fault::Unavailable && !said.is_empty() => {
+            Err(error) if error.fault == Fault::Unavailable && !is_first => {
                 tracing::warn!("the coordinator is away: {error}");
                 tokio::time::sleep(PERIOD).await;
                 continue;
             }
             Err(error) => return Err(fleet.refused(error)),
         };
+        is_first = false;
         rates.observe(clock.monotonic(), &seen);
         let Some(job) = seen.jobs.first() else {
             return Ok(ExitCode::FAILURE);

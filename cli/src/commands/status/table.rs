@@ -180,9 +180,9 @@ j-5f0c1d2e3a4b  running   ████████░░░░░░░░  52% 
 j-77aa01b2c3d4  planning                              18,200 found        -       -       0  default
 j-0a1b2c3d4e5f  paused    ██░░░░░░░░░░░░░░  15%     1,500 / 10,000        -       -      12  default
   paused: 12 of 10,000 pages killed their workers again and again, more than 0.1%
-j-c0ffee123456  done      ████████████████ 100%      5,000 / 5,000     50.0       -       3  default
+j-c0ffee123456  done      ████████████████ 100%      5,000 / 5,000       50       -       3  default
 
-3 workers on 2 nodes, 8.00 pages/s, backlog 136,293 pages, 2.4 node-hours
+3 workers on 2 nodes, 8.00 pages/s, backlog 136,293 pages, 9.5 node-hours
 ";
         let found = jobs_table(&look, &rates);
         assert_eq!(found, expected, "\n{found}");

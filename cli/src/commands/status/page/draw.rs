@@ -54,29 +54,46 @@ pub(super) fn page(frame: &mut Frame<'_>, page: &Page) {
 fn draw_head(frame: &mut Frame<'_>, area: Rect, page: &Page) {
     let all: Vec<&Job> = page.look.jobs.iter().collect();
     let open = all.iter().filter(|job| !job.state().is_final()).count();
-    let mut facts = vec![counted(open as u64, "open job", "open jobs")];
-    if let Ok(found) = &page.look.workers {
-        let mut nodes: Vec<&str> = found.iter().map(|worker| worker.node.as_str()).collect();
-        nodes.dedup();
-        let workers = counted(found.len() as u64, "worker", "workers");
-        let nodes = counted(nodes.len() as u64, "node", "nodes");
-        facts.push(format!("{workers} on {nodes}"));
-    }
-    facts.push(format!("{} pages/s", rate(page.rates.total())));
     let left = backlog(&all, page.look.workers());
-    facts.push(format!("backlog {}", backlog_text(&left)));
+    let facts = [
+        counted(open as u64, "open job", "open jobs"),
+        format!("{} pages/s", rate(page.rates.total())),
+        format!("backlog {}", backlog_text(&left)),
+    ];
+    let state = match &page.lost {
+        Some(_) => Line::from(" away: this is how it was ")
+            .fg(Color::Red)
+            .bold(),
+        None => Line::from(format!(" {} ", who_is_there(page))),
+    };
     let title = Line::from(vec![
         Words::from(" Quire ").bold().reversed(),
         Words::from(format!("  {}", page.url)),
-        match &page.lost {
-            Some(_) => Words::from("  away: this is how it was")
-                .fg(Color::Red)
-                .bold(),
-            None => Words::default(),
-        },
     ]);
+    let [above, below] =
+        Layout::vertical([Constraint::Length(1), Constraint::Length(1)]).areas(area);
+    frame.render_widget(Paragraph::new(title), above);
+    let width = u16::try_from(state.width()).unwrap_or(u16::MAX);
+    let width = width.min(above.width);
+    let right = Rect {
+        x: above.right() - width,
+        width,
+        ..above
+    };
+    frame.render_widget(Paragraph::new(state), right);
     let facts = Line::from(format!(" {}", facts.join(" · ")));
-    frame.render_widget(Paragraph::new(vec![title, facts]), area);
+    frame.render_widget(Paragraph::new(facts), below);
+}
+
+fn who_is_there(page: &Page) -> String {
+    let Ok(found) = &page.look.workers else {
+        return String::new();
+    };
+    let mut nodes: Vec<&str> = found.iter().map(|worker| worker.node.as_str()).collect();
+    nodes.dedup();
+    let workers = counted(found.len() as u64, "worker", "workers");
+    let nodes = counted(nodes.len() as u64, "node", "nodes");
+    format!("{workers} on {nodes}")
 }
 
 /// A frame with a name.
@@ -101,13 +118,13 @@ fn draw_jobs(frame: &mut Frame<'_>, area: Rect, page: &Page) {
     let rows = page.look.jobs.iter().enumerate().skip(first).take(shown);
     let rows = rows.map(|(at, job)| job_row(page, job, at == chosen, bar_width));
     let widths = [
-        Constraint::Length(17),
+        Constraint::Length(16),
         Constraint::Length(9),
         Constraint::Length(u16::try_from(bar_width).unwrap_or(8)),
         Constraint::Length(4),
+        Constraint::Length(7),
         Constraint::Length(8),
-        Constraint::Length(8),
-        Constraint::Length(8),
+        Constraint::Length(7),
         Constraint::Fill(1),
     ];
     let names = [
@@ -124,7 +141,7 @@ fn draw_jobs(frame: &mut Frame<'_>, area: Rect, page: &Page) {
 
 /// What the other columns leave.
 fn bar_width(width: u16) -> usize {
-    usize::from(width.saturating_sub(73)).clamp(6, 60)
+    usize::from(width.saturating_sub(69)).clamp(6, 60)
 }
 
 fn job_row(page: &Page, job: &Job, is_chosen: bool, bar_width: usize) -> Row<'static> {
@@ -139,6 +156,10 @@ fn job_row(page: &Page, job: &Job, is_chosen: bool, bar_width: usize) -> Row<'st
     let left = left.map_or_else(|| "-".to_owned(), |eta| Span(eta).to_string());
     let (bar, done) = match share(job) {
         Some(share) => (bar(share, bar_width), format!("{:>4}", percent(share))),
+        None if job.rows_planned > 0 => (
+            format!("{} found", grouped(job.rows_planned)),
+            String::new(),
+        ),
         None => (String::new(), String::new()),
     };
     let right = |text: String| Cell::from(Line::from(text).right_aligned());
@@ -187,7 +208,14 @@ pub(super) fn bar(share: f64, chars: usize) -> String {
 }
 
 fn draw_job(frame: &mut Frame<'_>, area: Rect, page: &Page) {
-    let title = page.chosen_job().map_or("Job", |job| job.job_id.as_str());
+    let title = page.chosen_job().map_or("Job".to_owned(), |job| {
+        let version = match job.sealed_version {
+            0 => String::new(),
+            version => format!(" version {version}"),
+        };
+        let title = format!("{} → {}{version}", job.job_id, job.out);
+        shortened(&title, usize::from(area.width.saturating_sub(6)))
+    });
     let lines = job_lines(page, area.width);
     frame.render_widget(Paragraph::new(lines).block(framed(title)), area);
 }
@@ -209,17 +237,12 @@ fn job_lines(page: &Page, width: u16) -> Vec<Line<'static>> {
     }
     add(pages_line(job), Style::new());
     let shards = shards_line(job);
-    if !shards.is_empty() {
-        add(shards, Style::new());
+    let bare = shards.trim_start_matches("shards: ");
+    match shards.chars().count() {
+        0 => {}
+        chars if chars > room => add(bare.to_owned(), Style::new()),
+        _ => add(shards, Style::new()),
     }
-    let version = match job.sealed_version {
-        0 => String::new(),
-        version => format!(" (version {version})"),
-    };
-    add(
-        format!("to {}{version}", job.out),
-        Style::new().fg(Color::DarkGray),
-    );
     let widest = job.failures.iter().map(|failure| failure.code.len()).max();
     let widest = widest.unwrap_or(0);
     for failure in &job.failures {
@@ -274,10 +297,10 @@ fn shards_line(job: &Job) -> String {
     let some: Vec<String> = some
         .map(|(count, name)| format!("{} {name}", grouped(*count)))
         .collect();
-    if some.is_empty() {
-        return String::new();
+    match some.len() {
+        0 => String::new(),
+        _ => format!("shards: {}", some.join(", ")),
     }
-    format!("shards: {}", some.join(", "))
 }
 
 fn draw_foot(frame: &mut Frame<'_>, area: Rect, page: &Page) {

@@ -10,11 +10,12 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table};
 use super::draw::{bar, framed};
 use super::state::Page;
 use crate::fleet::{stage_name, worker_state};
-use crate::output::{grouped, shortened};
+use crate::output::grouped;
 use crate::settings::Span;
 
 const BAR_CHARS: usize = 8;
-const NAME_CHARS: usize = 18;
+/// From this width on, long names have room.
+const ROOMY: u16 = 100;
 
 /// Draws the workers.
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, page: &Page) {
@@ -44,9 +45,16 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, page: &Page) {
     } else {
         "Workers".to_owned()
     };
+    // What a worker does is worth more than the end of a long name.
+    let most = if area.width < ROOMY { 12 } else { 24 };
+    let widest = |name: fn(&Worker) -> &str| {
+        let names = workers.iter().map(|worker| name(worker).chars().count());
+        let widest = names.max().unwrap_or(0).clamp(6, most);
+        Constraint::Length(u16::try_from(widest).unwrap_or(24))
+    };
     let widths = [
-        Constraint::Max(16),
-        Constraint::Max(18),
+        widest(|worker| &worker.node),
+        widest(|worker| &worker.worker_name),
         Constraint::Length(9),
         Constraint::Length(9),
         Constraint::Length(8),
@@ -80,7 +88,8 @@ fn rows(worker: &Worker, now_ms: i64) -> Vec<Row<'_>> {
 /// Node, name and state, on the first line of a worker only.
 fn who(worker: &Worker, is_first: bool) -> Vec<Cell<'_>> {
     if !is_first {
-        return vec![Cell::default(); 3];
+        // A default cell spans no column.
+        return vec![Cell::from(""), Cell::from(""), Cell::from("")];
     }
     let state = worker_state(worker);
     let color = match state {
@@ -89,8 +98,8 @@ fn who(worker: &Worker, is_first: bool) -> Vec<Cell<'_>> {
         _ => Color::Yellow,
     };
     vec![
-        Cell::from(shortened(&worker.node, NAME_CHARS)),
-        Cell::from(shortened(&worker.worker_name, NAME_CHARS)),
+        Cell::from(worker.node.as_str()),
+        Cell::from(worker.worker_name.as_str()),
         Cell::from(state).style(Style::new().fg(color)),
     ]
 }
@@ -107,11 +116,11 @@ fn what(lease: &HeldLease, now_ms: i64) -> Vec<Cell<'_>> {
     let held = Span(std::time::Duration::from_millis(held));
     let copy = if lease.is_copy { " copy" } else { "" };
     let text = format!(
-        "{}/{} {} #{}{copy} {held}",
+        "{}/{} {held}{copy} #{} {}",
         grouped(u64::from(lease.rows_done)),
         grouped(u64::from(lease.n_rows)),
-        lease.job_id,
         lease.shard_idx,
+        lease.job_id,
     );
     vec![
         Cell::from(stage_name(stage)).style(style),
