@@ -15,7 +15,7 @@ use super::straggle::{self, Attempt, JobFacts};
 use super::view::{View, ViewedJob};
 use crate::error::Result;
 use crate::shared::Shared;
-use crate::store::{Grant, LeaseRecord, LeaseStage};
+use crate::store::{Grant, LeaseRecord, LeaseStage, ShardRecord};
 
 /// Leases of a job are looked at this often while shards wait...
 const LOOK: Duration = Duration::from_secs(5);
@@ -41,6 +41,8 @@ pub(crate) struct Watches {
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     n_rows: Option<u32>,
+    /// Its shard has cost workers their lives before: it is no slow shard.
+    is_suspect: bool,
     /// When a heartbeat first said that it is worked on.
     started: Option<Instant>,
 }
@@ -60,13 +62,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Watches {
-    /// Remembers how many rows a lease has.
-    pub(crate) fn note_lease(&self, lease_id: &LeaseId, n_rows: u32) {
+    /// Remembers of which shard a lease is.
+    pub(crate) fn note_lease(&self, lease_id: &LeaseId, shard: &ShardRecord) {
         let mut leases = lock(&self.leases);
         if leases.len() >= MAX_LEASES {
             leases.clear();
         }
-        leases.entry(lease_id.clone()).or_default().n_rows = Some(n_rows);
+        let seen = leases.entry(lease_id.clone()).or_default();
+        seen.n_rows = Some(shard.span.n_rows);
+        seen.is_suspect = shard.deaths > 0;
     }
 
     /// A heartbeat says how far a lease is.
@@ -107,11 +111,17 @@ impl Watches {
             return Ok(Some(n_rows));
         }
         let found = shared.store.lease(lease_id).await?;
-        let n_rows = found.map(|(_, shard)| shard.span.n_rows);
-        if let Some(n_rows) = n_rows {
-            self.note_lease(lease_id, n_rows);
+        if let Some((_, shard)) = &found {
+            self.note_lease(lease_id, shard);
         }
-        Ok(n_rows)
+        Ok(found.map(|(_, shard)| shard.span.n_rows))
+    }
+
+    /// Whether the shard of a lease may be what killed earlier workers.
+    fn is_suspect(&self, lease_id: &LeaseId) -> bool {
+        lock(&self.leases)
+            .get(lease_id)
+            .is_some_and(|seen| seen.is_suspect)
     }
 }
 
@@ -186,10 +196,10 @@ async fn look(shared: &Shared, job: &ViewedJob, queue_is_empty: bool) -> Result<
     };
     let job_id = &job.record.job_id;
     let mut looks = shared.watches.looks.lock().await;
-    if let Some(look) = looks.get(job_id) {
-        if look.at.elapsed() < lifetime {
-            return Ok(Arc::clone(look));
-        }
+    if let Some(look) = looks.get(job_id)
+        && look.at.elapsed() < lifetime
+    {
+        return Ok(Arc::clone(look));
     }
     let look = Arc::new(look_now(shared, job).await?);
     looks.insert(job_id.clone(), Arc::clone(&look));
@@ -228,7 +238,10 @@ async fn look_now(shared: &Shared, job: &ViewedJob) -> Result<Look> {
             };
             let elapsed_ms = elapsed_ms(shared, lease, now_ms, ms_per_row * f64::from(n_rows));
             facts.total_ms += elapsed_ms;
-            if of_shard.get(&lease.shard_idx) == Some(&1) {
+            // A copy puts off what becomes of a shard that kills its workers, and costs another
+            // worker: with copy upon copy that would never end.
+            let may_be_copied = !watches.is_suspect(&lease.lease_id);
+            if of_shard.get(&lease.shard_idx) == Some(&1) && may_be_copied {
                 attempts.push(attempt(lease, n_rows, elapsed_ms));
             }
         }

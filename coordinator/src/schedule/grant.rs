@@ -122,7 +122,7 @@ pub(super) fn message(
     lease_id: &LeaseId,
 ) -> v1::Lease {
     let n_rows = shard.span.n_rows;
-    shared.watches.note_lease(lease_id, n_rows);
+    shared.watches.note_lease(lease_id, shard);
     let record = &job.record;
     let soft_deadline_ms = match (
         &shared.config.stragglers,

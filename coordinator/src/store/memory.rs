@@ -22,7 +22,7 @@ pub struct MemoryStore {
     tables: Mutex<Tables>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Tables {
     jobs: BTreeMap<JobId, JobRecord>,
     shards: BTreeMap<(JobId, ShardIdx), ShardRecord>,
@@ -50,6 +50,16 @@ impl MemoryStore {
             clock,
             incarnation: uuid::Uuid::new_v4().to_string(),
             tables: Mutex::new(Tables::default()),
+        }
+    }
+
+    /// The same store as it is now, such as a replica that takes its place later on.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self {
+            clock: Arc::clone(&self.clock),
+            incarnation: self.incarnation.clone(),
+            tables: Mutex::new(self.tables().clone()),
         }
     }
 
