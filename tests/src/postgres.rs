@@ -198,15 +198,19 @@ impl Cluster {
         sql(&self.url(database), &self.bin, statements)
     }
 
-    /// Kills the server as a crash would: nothing is flushed, nobody is told.
+    /// Kills the server, with the processes that serve connections, as a crash would: nothing is
+    /// flushed, nobody is told.
     pub fn kill(&mut self) {
-        self.signal("KILL");
+        if let Some(pid) = self.pid() {
+            // Alone, a child would serve its connection until it notices.
+            signal("KILL", &[vec![pid], children(pid)].concat());
+        }
         self.wait_until_gone();
     }
 
     /// Stops the server at once, ending its connections.
     pub fn stop(&mut self) {
-        self.signal("INT");
+        self.interrupt();
         self.wait_until_gone();
     }
 
@@ -264,7 +268,7 @@ impl Cluster {
             }
             thread::sleep(Duration::from_millis(20));
         }
-        self.signal("INT");
+        self.interrupt();
         self.wait_until_gone();
         false
     }
@@ -291,13 +295,9 @@ impl Cluster {
         text.lines().next()?.trim().parse().ok()
     }
 
-    fn signal(&mut self, name: &str) {
+    fn interrupt(&self) {
         if let Some(pid) = self.pid() {
-            // A server that is gone already is what is asked for.
-            let _gone = Command::new("kill")
-                .args([format!("-{name}"), pid.to_string()])
-                .stderr(Stdio::null())
-                .status();
+            signal("INT", &[pid]);
         }
     }
 
@@ -324,6 +324,31 @@ impl Drop for Cluster {
         // What cannot be removed lies in the system's temporary folder.
         let _left = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn signal(name: &str, pids: &[u32]) {
+    // One that is gone already is what is asked for.
+    let _gone = Command::new("kill")
+        .arg(format!("-{name}"))
+        .args(pids.iter().map(u32::to_string))
+        .stderr(Stdio::null())
+        .status();
+}
+
+/// The children of a process.
+fn children(parent: u32) -> Vec<u32> {
+    let parent_of = |pid: u32| -> Option<u32> {
+        let status = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name stands in parentheses and may hold anything.
+        let (_, rest) = status.rsplit_once(')')?;
+        rest.split_whitespace().nth(1)?.parse().ok()
+    };
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&pid| parent_of(pid) == Some(parent))
+        .collect()
 }
 
 /// Whether the shell's server ended before it made its status file.

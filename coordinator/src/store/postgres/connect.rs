@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use quire_core::{Fault, Faulty};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Row};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::during;
 use crate::error::{Error, Result};
@@ -25,12 +26,16 @@ const SETTING: &str = "coordinator.store";
 #[derive(Clone)]
 pub struct PostgresConfig {
     /// `postgres://user@host:port/database?sslmode=verify-full&sslrootcert=...`, without a
-    /// password. Off this machine TLS is used unless `sslmode` says otherwise.
+    /// password. Off this machine TLS is used unless `sslmode` says otherwise. It leads to the
+    /// server itself, or to a pooler that gives a session to each connection.
     pub url: String,
     /// Comes from the environment.
     pub password: Option<String>,
     /// Connections of this process; one more waits for announcements.
     pub max_connections: u32,
+    /// How long [`super::PostgresStore::connect`] waits for a server that is not there yet: it
+    /// often starts at the same time.
+    pub patience: Duration,
 }
 
 impl PostgresConfig {
@@ -42,6 +47,7 @@ impl PostgresConfig {
             // A call holds one for a millisecond or two: this is some thousand calls a second,
             // and five such processes fit into a server with its default limit of 100.
             max_connections: 16,
+            patience: Duration::from_secs(15),
         }
     }
 }
@@ -51,6 +57,7 @@ impl std::fmt::Debug for PostgresConfig {
         f.debug_struct("PostgresConfig")
             .field("password", &self.password.as_ref().map(|_| "..."))
             .field("max_connections", &self.max_connections)
+            .field("patience", &self.patience)
             .finish_non_exhaustive()
     }
 }
@@ -126,11 +133,33 @@ pub(super) fn name(options: &PgConnectOptions) -> String {
     format!("{}:{}/{database}", options.get_host(), options.get_port())
 }
 
+/// Waits for the server and brings the tables to this version.
+///
+/// # Errors
+/// As [`migrate`]; when the server stays away.
+pub(super) async fn prepare(options: &PgConnectOptions, patience: Duration) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match migrate(options).await {
+            Err(error) if error.fault() == Fault::Unavailable && Instant::now() < deadline => {
+                let error = crate::error::chain(&error);
+                tracing::info!(
+                    database = name(options),
+                    error,
+                    "the database is not there yet"
+                );
+                sleep(Duration::from_millis(500)).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// Brings the tables to this version, or refuses those of a newer one.
 ///
 /// # Errors
 /// When the server is too old, the tables are of a newer version, or a change fails.
-pub(super) async fn migrate(options: &PgConnectOptions) -> Result<()> {
+async fn migrate(options: &PgConnectOptions) -> Result<()> {
     // Changes of large tables take longer than any call may, and so does waiting for another
     // coordinator that makes them: this one connection has no such limits.
     let unlimited = options

@@ -130,6 +130,11 @@ fn failed(source: sqlx::Error) -> Error {
 }
 
 impl Conn {
+    /// Makes the connections that wait for use be made anew.
+    pub(super) fn doubt_others(&self) {
+        lock(&self.idle).clear();
+    }
+
     /// Gives the connection back: its last call succeeded and no transaction is open on it.
     pub(super) fn keep(self) {
         let Self {

@@ -75,7 +75,7 @@ impl Tries {
 }
 
 /// Whether the server says that it undid the change, or never began it.
-fn was_undone(error: &Error) -> bool {
+pub(super) fn was_undone(error: &Error) -> bool {
     let Error::Database { source, .. } = error else {
         return false;
     };

@@ -21,15 +21,14 @@ mod server;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod tx;
 mod wake;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use quire_core::{Clock, JobId, LeaseId, SessionId, ShardIdx};
-use sqlx::Postgres;
-use sqlx::postgres::{PgArguments, PgConnection, PgRow};
-use sqlx::query::Query;
+use sqlx::postgres::PgConnection;
 
 use super::records::*;
 use super::{JobQuery, ShardQuery, Store};
@@ -37,17 +36,13 @@ use crate::error::{Error, Result};
 use crate::job::JobState;
 
 pub use connect::PostgresConfig;
-use connections::{Conn, Connections};
+use connections::Connections;
 use errors::call;
+use tx::{SLOTS, Statement, Tx};
 use wake::Wake;
 
 #[cfg(test)]
 pub(super) use tests::fresh_store;
-
-/// `job_counters` and `failures` have so many rows a job; `quire_slot` in the migrations agrees.
-const SLOTS: u64 = 16;
-
-type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 /// The store of a fleet.
 pub struct PostgresStore {
@@ -98,7 +93,7 @@ impl PostgresStore {
 
     async fn connect_with(config: &PostgresConfig, clock: Option<Arc<dyn Clock>>) -> Result<Self> {
         let options = connect::options(config)?;
-        connect::migrate(&options).await?;
+        connect::prepare(&options, config.patience).await?;
         let connections = Connections::new(options.clone(), config.max_connections);
         let mut conn = connections.take().await?;
         let (incarnation, is_new) = incarnation(&mut conn).await?;
@@ -128,133 +123,6 @@ impl PostgresStore {
     fn moment(&self) -> Option<i64> {
         self.clock.as_ref().map(|clock| clock.unix_ms())
     }
-
-    async fn begin(&self) -> Result<Tx> {
-        let mut conn = self.connections.take().await?;
-        control(&mut conn, "BEGIN").await?;
-        Ok(Tx(conn))
-    }
-
-    /// Runs one statement: a change by itself. How many rows it touched.
-    async fn run(&self, action: &'static str, statement: Statement<'_>) -> Result<u64> {
-        let mut conn = self.connections.take().await?;
-        let done = statement
-            .execute(&mut *conn)
-            .await
-            .map_err(during(action))?;
-        conn.keep();
-        Ok(done.rows_affected())
-    }
-
-    /// All rows that one statement gives.
-    async fn all(&self, action: &'static str, statement: Statement<'_>) -> Result<Vec<PgRow>> {
-        let mut conn = self.connections.take().await?;
-        let rows = statement
-            .fetch_all(&mut *conn)
-            .await
-            .map_err(during(action))?;
-        conn.keep();
-        Ok(rows)
-    }
-
-    /// The one row that one statement gives, if it does.
-    async fn one(&self, action: &'static str, statement: Statement<'_>) -> Result<Option<PgRow>> {
-        Ok(self.all(action, statement).await?.pop())
-    }
-}
-
-/// A change of several statements. Dropped before its end, the connection closes and the server
-/// undoes it.
-struct Tx(Conn);
-
-impl Tx {
-    async fn commit(mut self) -> Result<()> {
-        control(&mut self.0, "COMMIT").await?;
-        self.0.keep();
-        Ok(())
-    }
-
-    async fn roll_back(mut self) -> Result<()> {
-        control(&mut self.0, "ROLLBACK").await?;
-        self.0.keep();
-        Ok(())
-    }
-
-    async fn run(&mut self, action: &'static str, statement: Statement<'_>) -> Result<u64> {
-        let done = statement.execute(&mut *self.0).await;
-        Ok(done.map_err(during(action))?.rows_affected())
-    }
-
-    async fn all(&mut self, action: &'static str, statement: Statement<'_>) -> Result<Vec<PgRow>> {
-        statement
-            .fetch_all(&mut *self.0)
-            .await
-            .map_err(during(action))
-    }
-
-    async fn one(
-        &mut self,
-        action: &'static str,
-        statement: Statement<'_>,
-    ) -> Result<Option<PgRow>> {
-        Ok(self.all(action, statement).await?.pop())
-    }
-
-    /// Holds the state of a job until the end of this change: whoever moves it waits.
-    async fn hold_job(&mut self, job_id: &JobId) -> Result<Option<JobState>> {
-        let lock = sqlx::query("SELECT pg_advisory_xact_lock_shared(quire_job_lock($1))");
-        self.run("hold a job", lock.bind(job_id.as_str())).await?;
-        let read = sqlx::query("SELECT state FROM jobs WHERE job_id = $1").bind(job_id.as_str());
-        let row = self.one("read a job", read).await?;
-        row.as_ref().map(rows::job_state).transpose()
-    }
-
-    /// Adds to the sums of a job, in one slot. Last in a change: others wait for that slot.
-    async fn count(&mut self, job_id: &JobId, slot: u64, by: &Counters) -> Result<()> {
-        if *by == Counters::default() {
-            return Ok(());
-        }
-        let statement = sqlx::query(
-            "UPDATE job_counters SET pending = pending + $3, leased = leased + $4, \
-             committed = committed + $5, published = published + $6, halved = halved + $7, \
-             quarantined = quarantined + $8, rows_ok = rows_ok + $9, \
-             rows_failed = rows_failed + $10, rows_skipped = rows_skipped + $11, \
-             rows_published = rows_published + $12, rows_quarantined = rows_quarantined + $13 \
-             WHERE job_id = $1 AND slot = $2",
-        )
-        .bind(job_id.as_str())
-        .bind(i16::try_from(slot % SLOTS).unwrap_or(0))
-        .bind(by.pending)
-        .bind(by.leased)
-        .bind(by.committed)
-        .bind(by.published)
-        .bind(by.halved)
-        .bind(by.quarantined)
-        .bind(by.rows_ok)
-        .bind(by.rows_failed)
-        .bind(by.rows_skipped)
-        .bind(by.rows_published)
-        .bind(by.rows_quarantined);
-        self.run("count", statement).await?;
-        Ok(())
-    }
-
-    /// Ends every lease of these shards.
-    async fn fence_shards(&mut self, job_id: &JobId, shard_idxs: &[i64]) -> Result<()> {
-        let statement = sqlx::query("DELETE FROM leases WHERE job_id = $1 AND shard_idx = ANY($2)")
-            .bind(job_id.as_str())
-            .bind(shard_idxs);
-        self.run("end leases", statement).await?;
-        Ok(())
-    }
-}
-
-async fn control(connection: &mut PgConnection, word: &'static str) -> Result<()> {
-    sqlx::raw_sql(word)
-        .execute(connection)
-        .await
-        .map_err(during(word))?;
-    Ok(())
 }
 
 async fn incarnation(connection: &mut PgConnection) -> Result<(String, bool)> {

@@ -64,9 +64,12 @@ const HEARTBEAT: &str = "WITH clock AS MATERIALIZED \
 pub(super) async fn heartbeat(store: &PostgresStore, beat: &Beat) -> Result<Option<Vec<Standing>>> {
     let of =
         |read: fn(&Progress) -> &str| -> Vec<&str> { beat.progress.iter().map(read).collect() };
-    let counts = |read: fn(&Progress) -> u32| -> Result<Vec<i32>> {
+    // A count that no shard has is kept as the largest there is: it is the worker's affair.
+    let counts = |read: fn(&Progress) -> u32| -> Vec<i32> {
         let counts = beat.progress.iter().map(read);
-        counts.map(rows::small).collect()
+        counts
+            .map(|n| i32::try_from(n).unwrap_or(i32::MAX))
+            .collect()
     };
     let in_flight: Vec<String> = beat
         .progress
@@ -81,8 +84,8 @@ pub(super) async fn heartbeat(store: &PostgresStore, beat: &Beat) -> Result<Opti
         .bind(store.moment())
         .bind(of(|progress| progress.lease_id.as_str()))
         .bind(of(|progress| progress.stage.as_str()))
-        .bind(counts(|progress| progress.rows_done)?)
-        .bind(counts(|progress| progress.rows_failed)?)
+        .bind(counts(|progress| progress.rows_done))
+        .bind(counts(|progress| progress.rows_failed))
         .bind(in_flight)
         .bind(beat.store_away);
     let found = store.all("keep a session", statement).await?;

@@ -6,6 +6,7 @@ mod races;
 mod server_side;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quire_core::{Clock, JobId, LeaseId, SessionId};
 
@@ -28,6 +29,7 @@ fn config(url: String) -> PostgresConfig {
     PostgresConfig {
         // Tests run side by side on one server.
         max_connections: 8,
+        patience: Duration::ZERO,
         ..PostgresConfig::new(url, None)
     }
 }

@@ -1,7 +1,5 @@
 //! The server: its tables' version, its absence, its announcements, and what it is told.
 
-use std::time::Duration;
-
 use quire_core::{Fault, Faulty, ManualClock};
 use tokio::time::timeout;
 
