@@ -111,7 +111,9 @@ impl LeaseWork {
             epoch = lease.epoch,
             traceparent = lease.traceparent,
         );
-        self.carry(lease).instrument(span).await
+        let traceparent = lease.traceparent.clone();
+        let work = quire_proto::with_traceparent(&traceparent, self.carry(lease));
+        work.instrument(span).await
     }
 
     async fn carry(self, lease: Lease) -> End {
