@@ -32,6 +32,9 @@ pub struct ProbeCheck {
     pub name: &'static str,
     /// What was seen, or what is wrong.
     pub result: Result<String, String>,
+    /// The store breaks the promise for certain. What is wrong otherwise may be that it did not
+    /// answer, and asking again may end well.
+    pub is_broken: bool,
 }
 
 impl ProbeReport {
@@ -43,7 +46,7 @@ impl ProbeReport {
 
 impl fmt::Display for ProbeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for ProbeCheck { name, result } in &self.checks {
+        for ProbeCheck { name, result, .. } in &self.checks {
             match result {
                 Ok(seen) => writeln!(f, "ok      {name}: {seen}")?,
                 Err(wrong) => writeln!(f, "FAILED  {name}: {wrong}")?,
@@ -66,7 +69,13 @@ pub async fn probe(store: Arc<dyn ObjectStore>, prefix: &Path) -> ProbeReport {
         .join(format!("quire-doctor-{}", uuid::Uuid::new_v4()).as_str());
     let probe = Probe { store, scratch };
     let mut checks = Vec::new();
-    let mut note = |name, result| checks.push(ProbeCheck { name, result });
+    let mut note = |name, result: Result<String, Wrong>| {
+        checks.push(ProbeCheck {
+            name,
+            is_broken: matches!(result, Err(Wrong::Broken(_))),
+            result: result.map_err(Wrong::message),
+        });
+    };
     let written = probe.read_after_write().await;
     let is_reachable = written.is_ok();
     note("what is written can be read at once", written);
@@ -90,6 +99,34 @@ struct Probe {
     scratch: Path,
 }
 
+/// What a check did not find as it should be.
+enum Wrong {
+    /// The store does not keep the promise.
+    Broken(String),
+    /// The store did not answer as it should, which says nothing of the promise.
+    Unclear(String),
+}
+
+impl Wrong {
+    /// What an error of the store means.
+    fn of(action: &str, error: &Objects) -> Self {
+        let message = format!("{action}: {error}");
+        match error {
+            Objects::PermissionDenied { .. }
+            | Objects::Unauthenticated { .. }
+            | Objects::NotImplemented { .. }
+            | Objects::NotSupported { .. } => Self::Broken(message),
+            _ => Self::Unclear(message),
+        }
+    }
+
+    fn message(self) -> String {
+        match self {
+            Self::Broken(message) | Self::Unclear(message) => message,
+        }
+    }
+}
+
 /// How one racing create ended.
 enum Raced {
     Won,
@@ -102,51 +139,53 @@ impl Probe {
         self.scratch.clone().join(name)
     }
 
-    async fn put(&self, key: &Path, content: &str) -> Result<(), String> {
+    async fn put(&self, key: &Path, content: &str) -> Result<(), Wrong> {
         let payload = PutPayload::from_bytes(Bytes::from(content.to_owned()));
         let put = self.store.put(key, payload).await;
         put.map(drop)
-            .map_err(|error| format!("cannot write {key}: {error}"))
+            .map_err(|error| Wrong::of(&format!("cannot write {key}"), &error))
     }
 
-    async fn get(&self, key: &Path) -> Result<Option<String>, String> {
+    async fn get(&self, key: &Path) -> Result<Option<String>, Wrong> {
         let read = async { self.store.get(key).await?.bytes().await };
         match read.await {
             Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
             Err(Objects::NotFound { .. }) => Ok(None),
-            Err(error) => Err(format!("cannot read {key}: {error}")),
+            Err(error) => Err(Wrong::of(&format!("cannot read {key}"), &error)),
         }
     }
 
-    async fn list(&self) -> Result<Vec<Path>, String> {
+    async fn list(&self) -> Result<Vec<Path>, Wrong> {
         let found = self
             .store
             .list(Some(&self.scratch))
             .map_ok(|meta| meta.location);
         let found: Result<Vec<Path>, _> = found.try_collect().await;
-        found.map_err(|error| format!("cannot list: {error}"))
+        found.map_err(|error| Wrong::of("cannot list", &error))
     }
 
-    async fn read_after_write(&self) -> Result<String, String> {
+    async fn read_after_write(&self) -> Result<String, Wrong> {
         let key = self.key("read");
         for content in ["first", "second, longer"] {
             self.put(&key, content).await?;
             let found = self.get(&key).await?;
             if found.as_deref() != Some(content) {
-                return Err(format!("wrote {content:?} and read {found:?}"));
+                return Err(Wrong::Broken(format!(
+                    "wrote {content:?} and read {found:?}"
+                )));
             }
         }
         Ok("a new object and one written over".into())
     }
 
-    async fn racing_creates(&self) -> Result<String, String> {
-        for round in 0..ROUNDS {
-            self.race(round).await?;
-        }
+    async fn racing_creates(&self) -> Result<String, Wrong> {
+        // At once: some stores let losers of a race wait for seconds.
+        let rounds = join_all((0..ROUNDS).map(|round| self.race(round))).await;
+        rounds.into_iter().collect::<Result<Vec<()>, Wrong>>()?;
         Ok(format!("{ROUNDS} rounds of {RACERS} writers"))
     }
 
-    async fn race(&self, round: usize) -> Result<(), String> {
+    async fn race(&self, round: usize) -> Result<(), Wrong> {
         let key = self.key(&format!("race-{round}"));
         let races = (0..RACERS).map(|racer| self.create(&key, racer));
         let ended = join_all(races).await;
@@ -162,23 +201,23 @@ impl Probe {
         let kept = self.get(&key).await?;
         match (winners.as_slice(), kept) {
             ([winner], Some(kept)) if *winner == kept => Ok(()),
-            ([winner], kept) => Err(format!(
+            ([winner], kept) => Err(Wrong::Broken(format!(
                 "in round {round} writer {winner} was told that it had won, and {kept:?} is kept"
-            )),
+            ))),
             // A reply may be lost, or 409 be said to everybody: the log reads back on doubt.
             ([], Some(_)) => Ok(()),
             ([], None) => Err(match unclear {
-                Some(why) => format!("in round {round} nobody won: {why}"),
-                None => format!("in round {round} nobody won, and nothing is kept"),
+                Some(why) => Wrong::Unclear(format!("in round {round} nobody won: {why}")),
+                None => Wrong::Broken(format!("in round {round} nobody won, and nothing is kept")),
             }),
-            (several, _) => Err(format!(
+            (several, _) => Err(Wrong::Broken(format!(
                 "in round {round} {} of {RACERS} writers were told that they had won",
                 several.len()
-            )),
+            ))),
         }
     }
 
-    async fn create(&self, key: &Path, racer: usize) -> Result<Raced, String> {
+    async fn create(&self, key: &Path, racer: usize) -> Result<Raced, Wrong> {
         let options = PutOptions {
             mode: PutMode::Create,
             ..PutOptions::default()
@@ -187,34 +226,37 @@ impl Probe {
         match self.store.put_opts(key, payload, options).await {
             Ok(_) => Ok(Raced::Won),
             Err(Objects::AlreadyExists { .. } | Objects::Precondition { .. }) => Ok(Raced::Lost),
-            Err(error @ (Objects::NotImplemented { .. } | Objects::NotSupported { .. })) => Err(
-                format!("the store cannot create an object only if it is absent: {error}"),
-            ),
+            Err(error @ (Objects::NotImplemented { .. } | Objects::NotSupported { .. })) => {
+                let action = "the store cannot create an object only if it is absent";
+                Err(Wrong::of(action, &error))
+            }
             Err(error) => Ok(Raced::Unclear(error.to_string())),
         }
     }
 
-    async fn list_after_write(&self) -> Result<String, String> {
+    async fn list_after_write(&self) -> Result<String, Wrong> {
         for at in 0..LISTED {
             let key = self.key(&format!("list-{at}"));
             self.put(&key, "listed").await?;
             if !self.list().await?.contains(&key) {
-                return Err(format!("{key} was written and is not listed"));
+                return Err(Wrong::Broken(format!(
+                    "{key} was written and is not listed"
+                )));
             }
         }
         Ok(format!("{LISTED} objects"))
     }
 
-    async fn delete(&self) -> Result<String, String> {
+    async fn delete(&self) -> Result<String, Wrong> {
         let key = self.key("delete");
         self.put(&key, "deleted").await?;
         let deleted = self.store.delete(&key).await;
-        deleted.map_err(|error| format!("cannot delete {key}: {error}"))?;
+        deleted.map_err(|error| Wrong::of(&format!("cannot delete {key}"), &error))?;
         if self.get(&key).await?.is_some() {
-            return Err(format!("{key} was deleted and can be read"));
+            return Err(Wrong::Broken(format!("{key} was deleted and can be read")));
         }
         if self.list().await?.contains(&key) {
-            return Err(format!("{key} was deleted and is listed"));
+            return Err(Wrong::Broken(format!("{key} was deleted and is listed")));
         }
         Ok("neither read nor listed".into())
     }

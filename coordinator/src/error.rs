@@ -124,6 +124,8 @@ pub enum Error {
     IncarnationChanged { session_id: SessionId },
     #[error("{out} cannot hold a dataset: {wrong}")]
     StorageUnfit { out: String, wrong: String },
+    #[error("whether {out} can hold a dataset is not known yet: {wrong}")]
+    StorageUnclear { out: String, wrong: String },
     #[error("the request lacks {what}")]
     Malformed { what: &'static str },
     #[error("a task of the coordinator ended early")]
@@ -183,6 +185,7 @@ impl Faulty for Error {
             | Self::VersionTooOld { .. }
             | Self::IncarnationChanged { .. } => self.reason().fault(),
             Self::StorageUnfit { .. } => Fault::Config,
+            Self::StorageUnclear { .. } => Fault::Unavailable,
             Self::StoreSetBack { .. } => Fault::Unavailable,
             Self::TaskLost => Fault::Bug,
         }

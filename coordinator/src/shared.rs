@@ -151,14 +151,15 @@ impl Shared {
             return Ok(());
         }
         let report = self.probe(out).await?;
-        let wrong = report
-            .checks
-            .iter()
-            .find_map(|check| check.result.as_ref().err().map(|wrong| (check.name, wrong)));
-        if let Some((name, wrong)) = wrong {
-            return Err(Error::StorageUnfit {
-                out: out.to_owned(),
-                wrong: format!("not so that {name}: {wrong}"),
+        // What is broken for certain outweighs what could not be seen.
+        let failed = report.checks.iter().filter(|check| check.result.is_err());
+        if let Some(check) = failed.max_by_key(|check| check.is_broken) {
+            let wrong = check.result.as_ref().err().cloned().unwrap_or_default();
+            let wrong = format!("not so that {}: {wrong}", check.name);
+            let out = out.to_owned();
+            return Err(match check.is_broken {
+                true => Error::StorageUnfit { out, wrong },
+                false => Error::StorageUnclear { out, wrong },
             });
         }
         lock(&self.fit).insert(store_of(out));

@@ -116,7 +116,6 @@ pub(crate) async fn submit(shared: &Shared, asked: &Submission<'_>) -> Result<Su
             tenant: tenant.unwrap_or_else(|| caller.tenant().to_owned()),
             priority: asked.priority,
         };
-        shared.require_fit(&out).await?;
         let area = shared.area(&out, &new.job_id)?;
         write_job(&area, &new, spec).await?;
         // The plan comes before the job: a job that needs a given plan must never be without.

@@ -17,7 +17,11 @@ pub(crate) async fn plan_job(shared: &Shared, job: &JobRecord) -> Result<()> {
     let area = shared.area(&job.out, &job.job_id)?;
     let index = match super::existing(&area).await? {
         Some(index) => index,
-        None => make_plan(shared, job).await?,
+        None => {
+            // Not while the owner of the job waits for an answer: some stores take a minute.
+            shared.require_fit(&job.out).await?;
+            make_plan(shared, job).await?
+        }
     };
     if index.rows == 0 {
         return end_empty(shared, job, &index).await;
