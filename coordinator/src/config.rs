@@ -7,6 +7,7 @@ use std::time::Duration;
 use quire_corpus::Limits;
 
 use crate::error::{Error, Result};
+use crate::version::Version;
 
 /// How a coordinator behaves.
 #[derive(Debug, Clone)]
@@ -210,19 +211,19 @@ impl CoordinatorConfig {
                 "must be a share from 0 to 1",
             );
         }
-        if let Some(policy) = &self.stragglers {
-            if !(policy.slowdown > 1.0 && (0.0..=1.0).contains(&policy.fleet_share)) {
-                let message = "must slow down more than once, with a share from 0 to 1";
-                return refuse("coordinator.stragglers", message);
-            }
+        if let Some(policy) = &self.stragglers
+            && !(policy.slowdown > 1.0 && (0.0..=1.0).contains(&policy.fleet_share))
+        {
+            let message = "must be more than once slower, with a share from 0 to 1";
+            return refuse("coordinator.stragglers", message);
         }
         if self.sick_nodes.is_some_and(|policy| policy.deaths == 0) {
             return refuse("coordinator.sick_nodes", "must not be zero");
         }
-        if let Some(oldest) = &self.oldest_worker {
-            if crate::version::Version::parse(oldest).is_none() {
-                return refuse("coordinator.oldest_worker", "is no version such as 0.1.0");
-            }
+        if let Some(oldest) = &self.oldest_worker
+            && Version::parse(oldest).is_none()
+        {
+            return refuse("coordinator.oldest_worker", "is no version such as 0.1.0");
         }
         if self.use_half_life.is_zero() {
             return refuse("coordinator.use_half_life", "must not be zero");

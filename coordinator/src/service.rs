@@ -6,7 +6,7 @@
 //! nobody from being reaped or published. Where several coordinators share a store, a duty keeps
 //! two from doing the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ const ACCOUNT_PERIOD: Duration = Duration::from_secs(10);
 const CENSUS_PERIOD: Duration = Duration::from_secs(5);
 /// A duty that another coordinator has is not asked for again sooner.
 const DUTY_PERIOD: Duration = Duration::from_secs(2);
+/// A job of more parts is swept at its end only.
+const MAX_SWEPT: i64 = 1_000_000;
 /// Work that may go on at the next start is waited for this long at the end.
 const LEAVE_TIME: Duration = Duration::from_secs(10);
 
@@ -44,7 +46,7 @@ const LEAVE_TIME: Duration = Duration::from_secs(10);
 pub struct CoordinatorService {
     shared: Arc<Shared>,
     tasks: JoinSet<(Task, Result<Done>)>,
-    running: HashMap<Task, AbortHandle>,
+    running: BTreeMap<Task, AbortHandle>,
     ended_at: HashMap<Task, Instant>,
     /// When another coordinator had the duty.
     elsewhere_at: HashMap<Task, Instant>,
@@ -55,10 +57,13 @@ pub struct CoordinatorService {
     is_away: bool,
     /// Nothing is ended before: workers that could not report get time to do so.
     reap_from: Instant,
+    /// When jobs were last looked at; at first, when the service was made.
+    looked_at: Instant,
+    made_at: Instant,
 }
 
 /// A piece of work.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Task {
     Reap,
     Account,
@@ -116,13 +121,15 @@ impl CoordinatorService {
         Self {
             shared,
             tasks: JoinSet::new(),
-            running: HashMap::new(),
+            running: BTreeMap::new(),
             ended_at: HashMap::new(),
             elsewhere_at: HashMap::new(),
             troubles: HashMap::new(),
             census: Arc::default(),
             is_away: false,
             reap_from,
+            looked_at: now,
+            made_at: now,
         }
     }
 
@@ -141,7 +148,6 @@ impl CoordinatorService {
                 self.bear(None, error)?;
             } else {
                 self.troubles.remove(&None);
-                self.database_answered(start);
             }
             let wait = self.next_turn();
             tokio::select! {
@@ -155,17 +161,17 @@ impl CoordinatorService {
         Ok(())
     }
 
-    /// After the database was away nothing is ended for one session's time: the workers could
-    /// not report either.
-    fn database_answered(&mut self, start: Instant) {
-        let now = Instant::now();
-        let ttl = self.shared.config.session_ttl;
-        let was_slow = now.duration_since(start) > ttl / 2;
-        if (self.is_away || was_slow) && !self.shared.config.hosts_workers {
+    /// After the database was away, or this process stood still, nothing is ended for one
+    /// session's time: the workers could not report either.
+    fn database_answered(&mut self) {
+        let (now, ttl) = (Instant::now(), self.shared.config.session_ttl);
+        let was_silent = now.duration_since(self.looked_at) > self.next_turn() + ttl / 2;
+        if (self.is_away || was_silent) && !self.shared.config.hosts_workers {
             self.reap_from = now + ttl;
-            tracing::info!("the database is back; workers get time to report");
+            tracing::info!("workers get time to report: they could not for a while");
         }
         self.is_away = false;
+        self.looked_at = now;
     }
 
     async fn turn(&mut self) -> Result<()> {
@@ -175,6 +181,7 @@ impl CoordinatorService {
             limit: MAX_JOBS,
         };
         let jobs = self.shared.store.jobs(&query).await?;
+        self.database_answered();
         let config = &self.shared.config;
         let (reap_period, sweep_period) = (config.reap_period, config.sweep_period);
         let is_fleet = !config.is_alone || !config.hosts_workers;
@@ -188,29 +195,29 @@ impl CoordinatorService {
         self.stop_planning_of_others(&jobs);
         self.forget_others(&jobs);
         for job in &jobs {
-            if let Err(error) = self.look_at(job).await {
-                self.fail(Task::Advance(job.job_id.clone()), job, error)
-                    .await?;
-            }
-            if let Some(period) = sweep_period.filter(|_| job.planned_at_ms.is_some()) {
+            self.look_at(job);
+            if let Some(period) = sweep_period.filter(|period| self.may_sweep(job, *period)) {
                 self.start_every(Task::Sweep(job.job_id.clone()), period);
             }
         }
         Ok(())
     }
 
+    /// A coordinator that just started has better things to do, and a job of very many parts
+    /// would take more memory to list than they are worth before its end.
+    fn may_sweep(&self, job: &JobRecord, period: Duration) -> bool {
+        let parts = job.counters.committed + job.counters.published;
+        job.planned_at_ms.is_some() && parts <= MAX_SWEPT && self.made_at.elapsed() >= period
+    }
+
     /// Starts what is due of a job.
-    async fn look_at(&mut self, job: &JobRecord) -> Result<()> {
+    fn look_at(&mut self, job: &JobRecord) {
         let job_id = &job.job_id;
         if job.state == JobState::Planning {
             self.start_every(Task::Plan(job_id.clone()), Duration::ZERO);
-            return Ok(());
-        }
-        finish::watch_quarantine(&self.shared, job).await?;
-        if self.publish_is_due(job) || finish::is_due(job) {
+        } else if self.publish_is_due(job) || finish::is_due(job) {
             self.start_every(Task::Advance(job_id.clone()), Duration::ZERO);
         }
-        Ok(())
     }
 
     /// Parts are published now and then, and at once when the last one is in. The first turn
@@ -449,10 +456,13 @@ async fn work(shared: &Shared, task: &Task, census: &Mutex<census::Waiting>) -> 
     let done = match task {
         Task::Census => return census::take(shared, census).await.map(|()| Done::Here),
         // These two are kept from turn to turn.
-        Task::Reap => match hold(shared, &Duty::Reap).await? {
-            true => Some(reap::reap(shared).await.map(drop)?),
-            false => None,
-        },
+        Task::Reap => {
+            let start = Instant::now();
+            match hold(shared, &Duty::Reap).await? {
+                true => Some(reap::reap(shared, start).await.map(drop)?),
+                false => None,
+            }
+        }
         Task::Account => match hold(shared, &Duty::Account).await? {
             true => {
                 let half_life = shared.config.use_half_life.as_millis();
@@ -497,6 +507,5 @@ async fn advance(shared: &Shared, job_id: &JobId) -> Result<()> {
         publish::publish(shared, job_id, None).await?;
     }
     let job = shared.job(job_id).await?;
-    finish::watch_quarantine(shared, &job).await?;
     finish::advance(shared, &job).await
 }

@@ -5,6 +5,7 @@ use quire_dataset::{Closing, SealRequest, seal};
 
 use super::publish::publish;
 use super::sweep;
+use crate::config::QuarantinePause;
 use crate::error::{Error, Result, chain};
 use crate::job::JobState;
 use crate::shared::{Shared, spec_of};
@@ -110,24 +111,36 @@ async fn cancel(shared: &Shared, job_id: &JobId) -> Result<()> {
     Ok(())
 }
 
-/// Pauses a job that gave up too many rows: that is no bad page but something systematic.
-pub(crate) async fn watch_quarantine(shared: &Shared, job: &JobRecord) -> Result<()> {
-    let policy = shared.config.quarantine_pause;
+/// Pauses a job that gave up too many rows: that is no bad page but something systematic. Called
+/// after a row was given up. Its owner may resume it; then as many again pause it again.
+pub(crate) async fn watch_quarantine(shared: &Shared, job_id: &JobId) -> Result<()> {
+    let job = shared.job(job_id).await?;
     let lost = u64::try_from(job.counters.rows_quarantined).unwrap_or(0);
-    let share = lost as f64 / job.plan.rows.max(1) as f64;
-    if job.state != JobState::Running || lost < policy.min_rows || share <= policy.fraction {
+    let limit = quarantine_limit(&shared.config.quarantine_pause, job.plan.rows);
+    if lost == 0 || lost % limit != 0 {
         return Ok(());
     }
-    let reason = format!("{lost} rows were given up because they kill their workers");
+    let reason = format!(
+        "{lost} of {} rows were given up because they kill their workers: requeue them once the \
+         cause is mended, or resume the job to go on without them",
+        job.plan.rows
+    );
     let why = Why {
         reason,
         fault: Some(Fault::Bug),
     };
-    shared
-        .store
-        .move_job(&job.job_id, JobState::Running, JobState::Paused, Some(&why))
-        .await?;
+    let store = &shared.store;
+    let (running, paused) = (JobState::Running, JobState::Paused);
+    if store.move_job(job_id, running, paused, Some(&why)).await? {
+        tracing::error!(%job_id, lost, "the job pauses: too many rows were given up");
+    }
     Ok(())
+}
+
+/// So many lost rows pause a job: the first count that is more than its share.
+fn quarantine_limit(policy: &QuarantinePause, rows: u64) -> u64 {
+    let share = (policy.fraction * rows as f64).floor() as u64;
+    policy.min_rows.max(share.saturating_add(1))
 }
 
 /// Stops a job after an error that trying again does not cure. Whether it was stopped; anything
@@ -155,4 +168,25 @@ pub(crate) async fn stop_on(shared: &Shared, job: &JobRecord, error: &Error) -> 
         .await?;
     shared.store.fence_job(&job.job_id).await?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_the_share_and_no_fewer_than_the_least_pause_a_job() {
+        let check = |fraction, min_rows, rows, expected| {
+            let policy = QuarantinePause { fraction, min_rows };
+            assert_eq!(
+                quarantine_limit(&policy, rows),
+                expected,
+                "{policy:?} of {rows}"
+            );
+        };
+        check(0.001, 100, 1_000, 100);
+        check(0.001, 100, 1_000_000, 1_001);
+        check(0.0, 1, 10, 1);
+        check(1.0, 1, 10, 11);
+    }
 }

@@ -75,6 +75,7 @@ impl AdminCalls for CoordinatorHandle {
             }
             let (tenant, weight) = (&request.tenant, request.weight);
             self.shared.store.set_tenant(tenant, weight).await?;
+            self.shared.views.outdated();
             tracing::info!(tenant, weight, "tenant has another weight");
             Ok(v1::SetTenantResponse {})
         })

@@ -226,6 +226,7 @@ impl JobCalls for CoordinatorHandle {
                     let state = job.state;
                     return Err(Error::JobNotRunning { job_id, state }.into());
                 }
+                self.shared.views.outdated();
                 tracing::info!(%job_id, priority, "job has another priority");
             }
             let job = Some(self.job(&job_id).await?);

@@ -164,11 +164,11 @@ impl CoordinatorHandle {
             })
             .collect();
         let config = &self.shared.config;
-        if let Some(oldest) = &config.oldest_worker {
-            if is_too_old(&request.version, oldest) {
-                let (version, oldest) = (request.version, oldest.clone());
-                return Err(Error::VersionTooOld { version, oldest });
-            }
+        if let Some(oldest) = &config.oldest_worker
+            && is_too_old(&request.version, oldest)
+        {
+            let (version, oldest) = (request.version, oldest.clone());
+            return Err(Error::VersionTooOld { version, oldest });
         }
         let session_id = self.shared.new_session_id();
         let session = NewSession {

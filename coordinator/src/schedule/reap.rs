@@ -5,9 +5,11 @@
 use std::collections::BTreeSet;
 
 use quire_core::{DocId, LeaseId, SessionId};
+use tokio::time::Instant;
 
 use super::verdict::{self, Case, Sentence};
 use super::{halve, sick};
+use crate::commit::finish;
 use crate::error::Result;
 use crate::job::LeaseEnd;
 use crate::metrics;
@@ -57,10 +59,18 @@ impl Cause {
     }
 }
 
-/// Ends what expired; returns how many leases that were.
-pub(crate) async fn reap(shared: &Shared) -> Result<usize> {
+/// Ends what expired; returns how many leases that were. `start` is when the store was first asked
+/// for anything: if it took long to answer, it did so to workers that wanted to report as well,
+/// and nothing is ended.
+pub(crate) async fn reap(shared: &Shared, start: Instant) -> Result<usize> {
     let mut n_ended = 0;
-    for session in shared.store.expired_sessions().await? {
+    let expired = shared.store.expired_sessions().await?;
+    let config = &shared.config;
+    if !config.hosts_workers && start.elapsed() > config.session_ttl / 4 {
+        tracing::info!("the database was slow to answer; nothing is ended for now");
+        return Ok(0);
+    }
+    for session in expired {
         let leases = shared.store.leases_of_session(&session.session_id).await?;
         let blame = verdict::to_blame(&leases);
         for (lease, charged) in leases.iter().zip(blame) {
@@ -186,6 +196,9 @@ pub(crate) async fn end_lease(
         if shared.store.end_lease(&end).await? {
             report(&lease, sentence, cause, charged);
             shared.watches.forget(lease_id);
+            if sentence == Sentence::Quarantine {
+                finish::watch_quarantine(shared, &lease.job_id).await?;
+            }
             match sentence {
                 // The other coordinators see a shard that waits again within a second.
                 Sentence::Retry { .. } => shared.work_is_here(),

@@ -45,10 +45,11 @@ impl Views {
     pub(crate) async fn get(&self, store: &dyn Store) -> Result<Arc<View>> {
         let mut kept = self.kept.lock().await;
         let events = self.events.load(Ordering::Relaxed);
-        if let Some(kept) = kept.as_ref() {
-            if kept.events == events && kept.at.elapsed() < LIFETIME {
-                return Ok(Arc::clone(&kept.view));
-            }
+        if let Some(kept) = kept.as_ref()
+            && kept.events == events
+            && kept.at.elapsed() < LIFETIME
+        {
+            return Ok(Arc::clone(&kept.view));
         }
         let before = kept.as_ref().map(|kept| Arc::clone(&kept.view));
         let view = Arc::new(View::read(store, before.as_deref()).await?);
