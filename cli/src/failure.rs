@@ -99,17 +99,10 @@ impl Failure {
     /// What is printed: the error, its causes and the hint, each on a line of its own.
     pub(crate) fn report(&self) -> String {
         let mut text = String::new();
-        let mut said = String::new();
-        for (depth, cause) in self.error.chain().enumerate() {
-            let message = cause.to_string();
-            // Some libraries repeat their source in their own message.
-            if message.is_empty() || said.ends_with(&message) {
-                continue;
-            }
+        for (depth, cause) in self.causes().iter().enumerate() {
             let lead = if depth == 0 { "error" } else { "  because" };
-            let written = writeln!(text, "{lead}: {message}");
+            let written = writeln!(text, "{lead}: {cause}");
             debug_assert!(written.is_ok(), "writing to a String cannot fail");
-            said = message;
         }
         if let Some(hint) = &self.hint {
             text.push_str("hint: ");
@@ -121,7 +114,21 @@ impl Failure {
 
     /// The error and its causes on one line, for events.
     pub(crate) fn message(&self) -> String {
-        format!("{:#}", self.error)
+        self.causes().join(": ")
+    }
+
+    /// What the error and its causes say. Some libraries repeat their source in their own
+    /// message: what was said is not said again.
+    fn causes(&self) -> Vec<String> {
+        let mut said: Vec<String> = Vec::new();
+        for cause in self.error.chain() {
+            let message = cause.to_string();
+            let is_new = said.last().is_none_or(|last| !last.ends_with(&message));
+            if is_new && !message.is_empty() {
+                said.push(message);
+            }
+        }
+        said
     }
 }
 
@@ -199,10 +206,9 @@ mod tests {
     #[test]
     fn cause_that_its_parent_repeats_is_said_once() {
         let error = anyhow!("gone").context("cannot read a: gone");
-        assert_eq!(
-            Failure::from(error).report(),
-            "error: cannot read a: gone\n"
-        );
+        let failure = Failure::from(error);
+        assert_eq!(failure.report(), "error: cannot read a: gone\n");
+        assert_eq!(failure.message(), "cannot read a: gone");
     }
 
     #[test]

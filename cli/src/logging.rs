@@ -91,7 +91,11 @@ pub(crate) fn start(settings: &LogSettings, screen: &Screen) -> Outcome<Spans> {
         .with_timer(Seconds);
     let lines = match settings.format {
         LogFormat::Plain => lines.with_target(false).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            // The list of spans has the innermost one, too.
+            lines.with_current_span(false).boxed()
+        }
     };
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
     // Spans are for whoever looks for time: the level of the log does not thin them out.

@@ -15,7 +15,7 @@ use super::run::{self, Ran, Watch, audience, inputs, parts};
 use crate::args::SubmitArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, shown};
 use crate::output;
 use crate::place;
 use crate::progress::{Phase, Progress, Snapshot};
@@ -117,8 +117,9 @@ fn warn_of_local_paths(context: &Context, asked: &Asked) {
     }
     if let Some(first) = local.first() {
         output::tell(&format!(
-            "warning: {first} is a local path: coordinator and workers must all find it, as on a \
-             shared disk\n"
+            "warning: {} is a local path: coordinator and workers must all find it, as on a \
+             shared disk\n",
+            shown(first)
         ));
     }
 }
@@ -220,7 +221,7 @@ async fn tell_end(
         Err(failure) => {
             let why = failure.message();
             tracing::debug!("the dataset cannot be read from here: {why}");
-            output::tell(&format!("Job {job_id} is done: {}\n", asked.out));
+            output::tell(&format!("Job {job_id} is done: {}\n", shown(&asked.out)));
             Ok(run::judge(context, &snapshot))
         }
     }

@@ -13,6 +13,13 @@ pub(crate) use measure::{Backlog, Rates, average, backlog, pages_done, share};
 
 use quire_proto::v1;
 
+/// A place as people read it: the path of a local one, else the URI.
+pub(crate) fn shown(uri: &str) -> &str {
+    // What is encoded stays a URI: that much can be pasted.
+    let path = uri.strip_prefix("file://");
+    path.filter(|path| !path.contains('%')).unwrap_or(uri)
+}
+
 /// A state as people read it.
 pub(crate) fn state_name(state: v1::JobState) -> &'static str {
     match state {

@@ -3,7 +3,7 @@
 use quire_proto::v1::{Job, JobState, Worker};
 
 use super::table::{backlog_text, bar, failed, pages, percent};
-use crate::fleet::{Rates, average, backlog, share, stage_name, state_name};
+use crate::fleet::{Rates, average, backlog, share, shown, stage_name, state_name};
 use crate::output::{counted, grouped, rate, shortened};
 use crate::settings::Span;
 
@@ -54,8 +54,8 @@ fn head(job: &Job) -> String {
 
 fn out(job: &Job) -> String {
     match job.sealed_version {
-        0 => job.out.clone(),
-        version => format!("{}  (version {version})", job.out),
+        0 => shown(&job.out).to_owned(),
+        version => format!("{}  (version {version})", shown(&job.out)),
     }
 }
 

@@ -11,7 +11,7 @@ use ratatui::widgets::{Block, Cell, Paragraph, Row, Table};
 use super::super::table::{backlog_text, failed, percent};
 use super::state::{Change, Page};
 use super::workers;
-use crate::fleet::{backlog, pages_done, share, state_name};
+use crate::fleet::{backlog, pages_done, share, shown, state_name};
 use crate::output::{counted, grouped, rate, shortened};
 use crate::settings::Span;
 
@@ -213,7 +213,7 @@ fn draw_job(frame: &mut Frame<'_>, area: Rect, page: &Page) {
             0 => String::new(),
             version => format!(" version {version}"),
         };
-        let title = format!("{} → {}{version}", job.job_id, job.out);
+        let title = format!("{} → {}{version}", job.job_id, shown(&job.out));
         shortened(&title, usize::from(area.width.saturating_sub(6)))
     });
     let lines = job_lines(page, area.width);
