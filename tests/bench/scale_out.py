@@ -7,7 +7,7 @@ coordinator, that many workers, `quire submit`, until the job is done. Both are 
 first process started to the sealed dataset, so models are loaded in both. Cores are shared out:
 with more workers than cores each reads one page at a time. The ratio of one worker to `run` is
 what the fleet's path costs. The order changes from round to round; run it with nothing else on
-the machine.
+the machine. Give it so many pages that each worker gets twenty shards.
 """
 
 import argparse

@@ -148,8 +148,10 @@ async fn send(stream: &mut TcpStream, reply: Reply, is_head: bool) -> io::Result
         }
         Reply::Endless(head) => {
             stream.write_all(&head).await?;
-            while !is_head {
-                stream.write_all(&[0; 8192]).await?;
+            if !is_head {
+                loop {
+                    stream.write_all(&[0; 8192]).await?;
+                }
             }
         }
         Reply::Silent(head) => {

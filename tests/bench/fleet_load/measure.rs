@@ -189,7 +189,8 @@ impl Cost {
     pub(crate) fn since(&self, before: &Self, time: Duration) -> String {
         let cpu = self.cpu.saturating_sub(before.cpu);
         format!(
-            "{:.1} s CPU in {:.0} s ({:.1}% of a core), {} MiB now, {} MiB at most",
+            "{:.1} s CPU in {:.0} s ({:.1}% of a core), {} MiB now with children, {} MiB at most \
+             itself",
             cpu.as_secs_f64(),
             time.as_secs_f64(),
             100.0 * cpu.as_secs_f64() / time.as_secs_f64(),

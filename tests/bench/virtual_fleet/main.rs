@@ -66,8 +66,13 @@ struct Args {
     folder: Option<PathBuf>,
 }
 
-/// The dataset; its store is in memory and answers for parts that are not there.
-const OUT: &str = "s3://virtual/dataset";
+/// Where the dataset would lie. Only the probe of its store finds the folder; all else goes into
+/// memory, where parts need not be to be there.
+fn out(folder: &std::path::Path) -> anyhow::Result<String> {
+    let stores = Stores::open(&BTreeMap::new())?;
+    let path = folder.join("dataset").display().to_string();
+    Ok(stores.create_output(&path)?.uri)
+}
 
 /// What the clock says when the job begins; a time of 0 means "never" to those who read it.
 const BEGINNING: Duration = Duration::from_secs(1_800_000_000);
@@ -102,10 +107,11 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     clock.advance(BEGINNING);
     let mut report = Report::new(args.pages, args.shard_pages);
 
+    let out = out(&folder)?;
     let began = Instant::now();
     let database = folder.join("first.db");
     let first = Running::start(&database, &clock, &objects, &folder).await?;
-    let submitted = first.handle.submit(OUT, &spec(args, &input)).await?;
+    let submitted = first.handle.submit(&out, &spec(args, &input)).await?;
     let job_id = submitted.job_id;
     let job = first
         .until(&job_id, "planned", |job| {
@@ -142,7 +148,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let began = Instant::now();
     let database_bytes = report::folder_bytes(&folder, "first.db");
     let second = Running::start(&folder.join("second.db"), &clock, &objects, &folder).await?;
-    second.handle.recover(OUT).await?;
+    second.handle.recover(&out).await?;
     let shards = job.shards.unwrap_or_default().published;
     second
         .until(&job_id, "recovered", |job| {
@@ -230,7 +236,7 @@ impl Running {
         let store: Arc<dyn Store> = Arc::new(store);
         let (service, handle) = Coordinator::open(config, store, stores, survey).await?;
         handle.use_output(
-            OUT,
+            &out(folder)?,
             Output::remote(Arc::clone(objects) as Arc<_>, Path::from("dataset")),
         );
         let shutdown = CancellationToken::new();

@@ -88,7 +88,7 @@ impl Report {
     pub(crate) fn text(&self, database_bytes: u64) -> String {
         let factor = BILLION / self.pages as f64;
         let mut text = format!(
-            "\n{} pages in {} shards; the fleet's time {:.1} days; a billion pages is x {factor:.0}\n",
+            "\n{} pages in {} shards; the fleet's time {:.2} days; a billion pages is x {factor:.1}\n",
             self.pages,
             self.shards,
             self.virtual_time.as_secs_f64() / 86_400.0
@@ -97,7 +97,7 @@ impl Report {
             let seconds = took.time.as_secs_f64();
             writeln!(
                 text,
-                "{:8} {seconds:9.1} s   {} MiB afterwards   for a billion {:.1} h",
+                "{:8} {seconds:9.1} s   {} MiB afterwards   for a billion {:.2} h",
                 format!("{:?}", took.phase),
                 took.rss_kib / 1024,
                 seconds * factor / 3600.0
@@ -108,7 +108,7 @@ impl Report {
         for (name, (objects, bytes)) in [("plan", self.plan), ("manifests", self.manifests)] {
             writeln!(
                 text,
-                "{name:9} {objects} objects, {:.1} MiB ({:.0} bytes a shard), for a billion {:.1} GiB",
+                "{name:9} {objects} objects, {:.1} MiB ({:.0} bytes a shard), for a billion {:.2} GiB",
                 mib(bytes),
                 bytes as f64 / self.shards as f64,
                 mib(bytes) * factor / 1024.0
@@ -117,7 +117,7 @@ impl Report {
         }
         writeln!(
             text,
-            "database  {:.1} MiB ({:.0} bytes a shard), for a billion {:.1} GiB",
+            "database  {:.1} MiB ({:.0} bytes a shard), for a billion {:.2} GiB",
             mib(database_bytes),
             database_bytes as f64 / self.shards as f64,
             mib(database_bytes) * factor / 1024.0
