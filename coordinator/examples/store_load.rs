@@ -115,11 +115,6 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a share of a count"
-)]
 async fn measure(load: &Load, url: &str, percent: f64) -> Result<String, Failure> {
     let config = PostgresConfig {
         max_connections: load.connections,

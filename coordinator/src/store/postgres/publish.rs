@@ -176,7 +176,7 @@ async fn change_shards(
     match &changes[0] {
         ShardChange::Insert(_) => {}
         ShardChange::Supersede { .. } => {
-            for shard in old.values() {
+            for (shard, _) in parts.counts(&old) {
                 counted.rows(shard.rows, -1);
                 counted.moved(shard.state, ShardState::Halved);
             }
