@@ -2,12 +2,13 @@
 //! measure. A handler that panics costs its own call and nothing else.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use quire_proto::{CallError, Reason, TRACEPARENT, with_traceparent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
@@ -17,6 +18,9 @@ use super::config::GrpcLimits;
 use super::identity::{IdentityMap, Peer};
 use super::metrics::{AT_WORK, CALLS};
 use crate::handle::CoordinatorHandle;
+
+/// Shortest time between two log lines about callers that are not known.
+const STRANGERS: Duration = Duration::from_secs(5);
 
 /// Where calls arrive; a cheap clone.
 #[derive(Clone)]
@@ -31,6 +35,7 @@ struct Inner {
     watches: Arc<Semaphore>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    told_of_stranger: Mutex<Option<Instant>>,
 }
 
 impl Desk {
@@ -48,6 +53,7 @@ impl Desk {
                 watches: Arc::new(Semaphore::new(limits.watches)),
                 shutdown,
                 tasks: TaskTracker::new(),
+                told_of_stranger: Mutex::new(None),
             }),
         }
     }
@@ -144,8 +150,21 @@ impl Desk {
         let admitted = self.room(call, request);
         if let Err(error) = &admitted {
             count(call, error.reason.as_str());
+            if error.reason == Reason::IdentityUnknown {
+                self.tell_of_stranger(call, error);
+            }
         }
         admitted
+    }
+
+    /// Who sets a fleet up looks here when a worker is not let in; who tries a door again and
+    /// again must not fill the log.
+    fn tell_of_stranger(&self, call: &'static str, error: &CallError) {
+        let mut told = lock(&self.inner.told_of_stranger);
+        if told.is_none_or(|told| told.elapsed() >= STRANGERS) {
+            *told = Some(Instant::now());
+            tracing::warn!(call, %error, "a caller is not known");
+        }
     }
 
     fn room<Q>(&self, call: &'static str, request: &Request<Q>) -> Result<Admitted, CallError> {
@@ -191,6 +210,10 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         metrics::gauge!(AT_WORK).decrement(1.0);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn count(call: &'static str, reason: &'static str) {

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::desk::{Desk, leaving};
 use super::{fit, spec};
+use crate::caller::Role;
 
 /// A call of a service, answered by the call of the same name on the handle.
 macro_rules! answered {
@@ -67,6 +68,7 @@ answered! { JobService: JobCalls {
         request: Request<v1::CreateJobRequest>,
     ) -> Result<Response<v1::CreateJobResponse>, Status> {
         self.answer("create_job", request, |handle, request| async move {
+            handle.caller().require(Role::Submitter)?;
             spec::check(&request.job_spec_json)?;
             handle.create_job(request).await
         })

@@ -1,11 +1,15 @@
 //! Bad calls, each refused with its own reason, and nothing lost by it.
 
-use quire_core::Fault;
+use std::sync::Arc;
+
+use quire_core::{Fault, JobId};
 use quire_proto::v1::job_service_client::JobServiceClient;
 use quire_proto::{CallError, JobCalls, Reason, v1};
 use serde_json::Value;
 use tonic::Code;
 
+use crate::support::Bench;
+use crate::support::worker::{TestWorker, Workers};
 use crate::wire::Fleet;
 
 fn create(spec: String, out: String) -> v1::CreateJobRequest {
@@ -183,5 +187,41 @@ async fn list_that_would_not_fit_comes_in_shorter_pages() {
         }
     }
     assert_eq!(found, n_jobs);
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn leases_that_do_not_fit_into_one_message_go_back_and_come_again() {
+    let fleet = Fleet::start().await;
+    let mut spec = fleet.bench.spec();
+    // Nearly as long as is allowed, and in every lease.
+    spec.split.salt = "s".repeat(1_000_000);
+    let bench = Bench::with_corpus();
+    spec.inputs = vec![format!("file://{}", bench.input().display())];
+    let request = create(serde_json::to_string(&spec).unwrap(), bench.out());
+    let created = fleet.client.create_job(request).await.unwrap();
+    let job_id = JobId::new(created.job_id);
+    fleet.running.in_state(&job_id, v1::JobState::Running).await;
+    let cancel = v1::CancelJobRequest {
+        job_id: fleet.job_id.to_string(),
+        reason: "the other one is looked at".into(),
+    };
+    fleet.client.cancel_job(cancel).await.unwrap();
+    fleet.running.ended(&fleet.job_id).await;
+
+    let calls = fleet.calls(true);
+    let worker = TestWorker::register(Arc::clone(&calls), bench.output(), "node-a").await;
+    let leases = worker.acquire(64, 10_000).await.unwrap();
+    let shards = fleet.running.job(&job_id).await.shards.unwrap();
+    assert!((1..=4).contains(&leases.len()), "{}", leases.len());
+    assert_eq!(shards.leased, leases.len() as u64);
+    assert!(shards.pending > 0);
+    for lease in &leases {
+        worker.finish(lease).await.unwrap();
+    }
+    let workers = Workers::start_calling(calls, bench.output(), 2);
+    let job = fleet.running.ended(&job_id).await;
+    assert_eq!(job.state(), v1::JobState::Done, "{}", job.state_reason);
+    workers.stop().await;
     fleet.stop().await;
 }
