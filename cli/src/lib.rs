@@ -78,7 +78,7 @@ fn run(args: Args, screen: Screen, engines: EngineMaker) -> Outcome<ExitCode> {
     let has_events = common.json && command.has_events();
     let context = Context::new(loaded, common.json, common.quiet, screen, engines)?;
     let ended = runtime.block_on(commands::execute(context, command));
-    drop(spans);
+    spans.end();
     // A thread that still reads a page must not hold the end of the process up.
     runtime.shutdown_background();
     if let Err(failure) = &ended

@@ -5,7 +5,7 @@
 use crate::failure::{Failure, Outcome};
 use crate::settings::LogSettings;
 
-/// Sends spans as long as it lives, and what is left when it goes.
+/// The way of spans to their collector, if there is one.
 #[derive(Debug)]
 pub(crate) struct Spans {
     #[cfg(feature = "otlp")]
@@ -24,6 +24,11 @@ mod without {
             }
             let what = "`log.otlp_endpoint` is set, and this program sends no spans";
             Err(Failure::usage(what).hint("build it with `cargo build --release --features otlp`"))
+        }
+
+        /// Sends what is left.
+        pub(crate) fn end(self) {
+            let Self {} = self;
         }
     }
 }
@@ -72,11 +77,10 @@ mod with {
                 provider: Some(provider),
             })
         }
-    }
 
-    impl Drop for Spans {
-        fn drop(&mut self) {
-            if let Some(provider) = self.provider.take() {
+        /// Sends what is left.
+        pub(crate) fn end(self) {
+            if let Some(provider) = self.provider {
                 // A collector that is away has no part in how the command ends.
                 drop(provider.shutdown());
             }
