@@ -68,11 +68,11 @@ async fn one(work: Work, at: u32, done: Arc<Done>) -> anyhow::Result<()> {
         ..v1::RegisterRequest::default()
     };
     let session_id = work.handle.register(request).await?.session_id;
-    let mut since_beat = 0;
+    let mut since_beat = 0_u32;
     while done.shards.load(Ordering::Relaxed) < work.shards {
         // The clock runs with the work: often enough for any number of pages a shard.
         since_beat += 1;
-        if since_beat % 16 == 0 {
+        if since_beat.is_multiple_of(16) {
             let request = v1::HeartbeatRequest {
                 session_id: session_id.clone(),
                 state: v1::WorkerState::Ready.into(),
