@@ -581,7 +581,7 @@ async fn recovered_jobs_go_on_and_old_leases_stay_unknown() {
     let store = Arc::new(MemoryStore::new(Arc::clone(&fleet.clock) as _));
     let again = fleet.bench.start_with(config(&fleet.bench), store).await;
     let made_known = again.handle.recover(&fleet.bench.out()).await.unwrap();
-    assert_eq!(made_known, [job_id.clone()]);
+    assert_eq!(made_known, std::slice::from_ref(&job_id));
     assert_eq!(again.handle.recover(&fleet.bench.out()).await.unwrap(), []);
     let job = again.in_state(&job_id, v1::JobState::Running).await;
     let shards = job.shards.unwrap();
