@@ -146,7 +146,12 @@ fn jobs_that_say_what_nobody_understands_are_refused() {
     };
     let words = create("not JSON".into());
     assert_eq!(words.reason, Reason::Malformed, "{words:?}");
-    let unknown = create(r#"{"inputs": ["file:///x"], "warp_speed": 9}"#.into());
+    // A specification that is right but for one word.
+    let job_id = fleet.submit(&known.folder, &fleet.out("other"));
+    let right = fleet.job(&job_id).job_spec_json;
+    let mut wrong: serde_json::Value = serde_json::from_str(&right).unwrap();
+    wrong["warp_speed"] = 9.into();
+    let unknown = create(wrong.to_string());
     assert_eq!(unknown.reason, Reason::Malformed, "{unknown:?}");
     assert!(unknown.message.contains("warp_speed"), "{unknown:?}");
     let huge = create(format!("{{\"inputs\": [\"{}\"]}}", "x".repeat(5 << 20)));

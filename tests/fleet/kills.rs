@@ -14,7 +14,7 @@ fn kills() -> String {
 #[test]
 fn random_kills_of_everything_lose_no_page_and_double_none() {
     let output = Command::new(env!("CARGO_BIN_EXE_kill-loop"))
-        .args(["--kills", &kills(), "--seed", "20"])
+        .args(["--kills", &kills(), "--seed", "20", "--documents", "15"])
         .args(["--program", super::support::PROGRAM])
         .output()
         .unwrap();

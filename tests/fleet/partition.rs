@@ -28,6 +28,7 @@ fn done(command: &mut Command) -> bool {
 impl Networks {
     /// Worker `i` is 10.77.i.2 and finds the coordinator at 10.77.i.1. `None`, after saying so,
     /// where the machine does not allow it.
+    #[allow(clippy::print_stdout, reason = "a skipped test must say so")]
     fn make(workers: usize) -> Option<Self> {
         let id = std::process::id();
         let names = (0..=workers).map(|i| format!("quire-{id}-{i}")).collect();
@@ -120,12 +121,16 @@ impl Drop for Networks {
 }
 
 /// What the coordinator says, asked beside it.
-fn ask(networks: &Networks, fleet: &Fleet, args: &[&str]) -> Option<Value> {
+fn ask(networks: &Networks, fleet: &Fleet, args: &[&str]) -> String {
     let mut command = networks.command(0, fleet);
     let url = format!("http://127.0.0.1:{PORT}");
     command.args(args).args(["--json", "--coordinator", &url]);
-    let output = command.output().ok()?;
-    serde_json::from_slice(&output.stdout).ok()
+    let output = command.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn job(networks: &Networks, fleet: &Fleet, job_id: &str) -> Option<Value> {
+    serde_json::from_str(&ask(networks, fleet, &["status", job_id])).ok()
 }
 
 #[test]
@@ -186,14 +191,14 @@ fn a_worker_that_is_cut_off_for_longer_than_its_session_lives_brings_nothing_twi
     let job_id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
 
     wait_for("the first worker to hold a shard", || {
-        let workers = ask(&networks, &fleet, &["workers"])?.to_string();
+        let workers = ask(&networks, &fleet, &["workers"]);
         workers.contains("worker-1").then_some(())?;
-        let job = ask(&networks, &fleet, &["status", &job_id])?;
+        let job = job(&networks, &fleet, &job_id)?;
         (job["shards"]["leased"].as_u64()? >= 2).then_some(())
     });
     networks.cut(1);
     wait_for("the end of its session", || {
-        let workers = ask(&networks, &fleet, &["workers"])?.to_string();
+        let workers = ask(&networks, &fleet, &["workers"]);
         (!workers.contains("worker-1")).then_some(())
     });
     networks.heal(1);
@@ -201,7 +206,7 @@ fn a_worker_that_is_cut_off_for_longer_than_its_session_lives_brings_nothing_twi
         for worker in &mut workers {
             assert!(worker.is_running(), "a worker left:\n{}", worker.tail());
         }
-        let job = ask(&networks, &fleet, &["status", &job_id])?;
+        let job = job(&networks, &fleet, &job_id)?;
         (job["state"] == "done").then_some(())
     });
     expect_exact(&fleet, &known, &out);

@@ -40,7 +40,10 @@ fn fields_that_nobody_knows_yet_are_overlooked_in_both_directions() {
 
 #[test]
 fn a_worker_that_is_too_old_is_told_so_and_one_of_a_newer_version_is_welcome() {
-    let fleet = small_fleet(0, |_| {});
+    let fleet = small_fleet(0, |options| {
+        let oldest = env!("CARGO_PKG_VERSION");
+        options.coordinator_settings = format!("oldest_worker = \"{oldest}\"");
+    });
     let client = fleet.client();
     let register = |version: &str| {
         let request = v1::RegisterRequest {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use quire_proto::JobCalls;
 use quire_proto::v1;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::{Chaos, Fault, Fleet, FleetOptions, Known, Place, Tally};
@@ -36,6 +37,14 @@ impl fmt::Display for Victim {
         })
     }
 }
+
+/// How many of each kind are in twenty kills.
+const DECK: &[(Victim, usize)] = &[
+    (Victim::Worker, 9),
+    (Victim::Coordinator, 5),
+    (Victim::Database, 3),
+    (Victim::Store, 3),
+];
 
 /// What the loop does.
 #[derive(Debug, Clone)]
@@ -177,6 +186,7 @@ pub fn run(plan: &KillPlan, say: &mut dyn FnMut(&str)) -> anyhow::Result<Option<
         known,
         rng,
         report: KillReport::default(),
+        deck: Vec::new(),
         down: Vec::new(),
         generation: 0,
         progress_at: Instant::now(),
@@ -195,6 +205,7 @@ struct Killing<'a> {
     known: Known,
     rng: StdRng,
     report: KillReport,
+    deck: Vec<Victim>,
     down: Vec<Down>,
     /// Counts nodes: a worker that comes back is most often on another machine, as a spot
     /// instance is.
@@ -251,7 +262,7 @@ impl Killing<'_> {
             if !is_enough && Instant::now() >= next_kill {
                 self.kill_one();
                 next_kill = Instant::now() + self.pause();
-                if self.n_kills() % 50 == 0 {
+                if self.n_kills().is_multiple_of(50) {
                     let (kills, jobs) = (self.n_kills(), self.done.len());
                     (self.say)(&format!("{kills} kills, {jobs} jobs done"));
                 }
@@ -336,13 +347,19 @@ impl Killing<'_> {
             .any(|down| down.victim == victim && down.idx == idx)
     }
 
+    /// What is killed next: so many of each kind in every twenty, in an order of chance.
+    fn draw(&mut self) -> Victim {
+        if self.deck.is_empty() {
+            for (victim, count) in DECK {
+                self.deck.extend(std::iter::repeat_n(*victim, *count));
+            }
+            self.deck.shuffle(&mut self.rng);
+        }
+        self.deck.pop().unwrap_or(Victim::Worker)
+    }
+
     fn kill_one(&mut self) {
-        let victim = match self.rng.random_range(0..100) {
-            0..50 => Victim::Worker,
-            50..75 => Victim::Coordinator,
-            75..88 => Victim::Database,
-            _ => Victim::Store,
-        };
+        let victim = self.draw();
         let n = match victim {
             Victim::Worker => self.fleet.workers.len(),
             Victim::Coordinator => self.fleet.coordinators.len(),
@@ -350,6 +367,7 @@ impl Killing<'_> {
         };
         let idx = self.rng.random_range(0..n);
         if self.is_down(victim, idx) {
+            self.deck.insert(0, victim);
             return;
         }
         match victim {
