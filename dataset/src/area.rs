@@ -245,6 +245,21 @@ impl JobArea {
         Ok(key)
     }
 
+    /// Puts a finished part that is in memory under its lease's key and returns the key.
+    ///
+    /// # Errors
+    /// When the part cannot be written.
+    pub async fn put_part_bytes(
+        &self,
+        shard_idx: ShardIdx,
+        lease_id: &LeaseId,
+        content: Bytes,
+    ) -> Result<String> {
+        let key = in_job::part(shard_idx, lease_id);
+        self.place.put(&key, content).await?;
+        Ok(key)
+    }
+
     /// Size of a part, if it is there.
     ///
     /// # Errors

@@ -1,6 +1,11 @@
 //! Explores the protocol: with all safeguards nothing breaks in any state, without any one of
 //! them something does.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "what was explored is a result worth reading"
+)]
+
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
