@@ -864,12 +864,24 @@ impl Store for MemoryStore {
 
     async fn apply_manifest(&self, job_id: &JobId, manifest: &AppliedManifest) -> Result<bool> {
         let mut tables = self.tables();
-        let Some(job) = tables.jobs.get_mut(job_id) else {
+        let Some(job) = tables.jobs.get(job_id) else {
             return Ok(false);
         };
         if job.last_manifest + 1 != manifest.number {
             return Ok(false);
         }
+        let is_outdated = |change: &ShardChange| match change {
+            ShardChange::List { shard_idx, .. } => tables
+                .shard(job_id, *shard_idx)
+                .is_some_and(|shard| shard.state != ShardState::Quarantined),
+            _ => false,
+        };
+        if manifest.changes.iter().any(is_outdated) {
+            return Ok(false);
+        }
+        let Some(job) = tables.jobs.get_mut(job_id) else {
+            return Ok(false);
+        };
         job.last_manifest = manifest.number;
         for change in &manifest.changes {
             tables.change_shard(job_id, manifest.number, change);

@@ -197,7 +197,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn quarantine(&self, job_id: &JobId) -> Result<Vec<QuarantineRecord>>;
     /// Failed rows by code, most frequent first.
     async fn failures(&self, job_id: &JobId) -> Result<Vec<FailureCount>>;
-    /// Applies a manifest if the one before it was the last; leases on what it lists end.
+    /// Applies a manifest if the one before it was the last, and if every row that it lists as
+    /// given up is given up still; leases on what it lists end.
     async fn apply_manifest(&self, job_id: &JobId, manifest: &AppliedManifest) -> Result<bool>;
 }
 

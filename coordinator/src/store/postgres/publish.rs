@@ -133,20 +133,25 @@ pub(super) async fn apply(
     let alike =
         |a: &ShardChange, b: &ShardChange| std::mem::discriminant(a) == std::mem::discriminant(b);
     for changes in manifest.changes.chunk_by(alike) {
-        counted.add(&change_shards(&mut tx, job_id, number, changes).await?);
+        let Some(delta) = change_shards(&mut tx, job_id, number, changes).await? else {
+            tx.roll_back().await?;
+            return Ok(false);
+        };
+        counted.add(&delta);
     }
     tx.count(job_id, manifest.number, &counted).await?;
     tx.commit().await?;
     Ok(true)
 }
 
-/// Makes changes of one kind.
+/// Makes changes of one kind; `None` if one was decided on a state that its shard is not in any
+/// more.
 async fn change_shards(
     tx: &mut Tx,
     job_id: &JobId,
     number: i64,
     changes: &[ShardChange],
-) -> Result<Counters> {
+) -> Result<Option<Counters>> {
     let mut counted = Counters::default();
     let mut inserts: Vec<&NewShard> = Vec::new();
     let mut parts = Parts::default();
@@ -170,7 +175,7 @@ async fn change_shards(
     if !inserts.is_empty() {
         let added = jobs::insert_shards(tx, job_id, &inserts).await?;
         counted.shard(ShardState::Pending, added);
-        return Ok(counted);
+        return Ok(Some(counted));
     }
     let old = hold(tx, job_id, &parts.shard_idx).await?;
     match &changes[0] {
@@ -194,6 +199,9 @@ async fn change_shards(
             parts.set(tx, job_id, Some(ShardState::Published)).await?;
         }
         ShardChange::List { .. } => {
+            if old.values().any(|shard| shard.state != ShardState::Quarantined) {
+                return Ok(None);
+            }
             for (shard, _) in parts.counts(&old) {
                 counted.rows_published += i64::from(shard.span.n_rows);
             }
@@ -207,7 +215,7 @@ async fn change_shards(
             parts.set(tx, job_id, None).await?;
         }
     }
-    Ok(counted)
+    Ok(Some(counted))
 }
 
 /// Takes the rows of these shards; those that are there.

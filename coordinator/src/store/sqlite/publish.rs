@@ -124,20 +124,23 @@ pub(super) async fn apply(
     }
     let mut counted = Counters::default();
     for change in &manifest.changes {
-        let delta = change_shard(&mut tx, job_id, manifest.number, change).await?;
-        counted.add(&delta);
+        match change_shard(&mut tx, job_id, manifest.number, change).await? {
+            Some(delta) => counted.add(&delta),
+            None => return Ok(false),
+        }
     }
     count(&mut tx, job_id, &counted).await?;
     commit(tx).await?;
     Ok(true)
 }
 
+/// Makes one change; `None` if it was decided on a state that the shard is not in any more.
 async fn change_shard(
     tx: &mut Tx,
     job_id: &JobId,
     number: u64,
     change: &ShardChange,
-) -> Result<Counters> {
+) -> Result<Option<Counters>> {
     let mut counted = Counters::default();
     match change {
         ShardChange::Insert(new) => {
@@ -147,7 +150,7 @@ async fn change_shard(
         }
         ShardChange::Supersede { shard_idx } => {
             let Some(old) = shard(tx, job_id, *shard_idx).await? else {
-                return Ok(counted);
+                return Ok(Some(counted));
             };
             fence_shard(tx, job_id, *shard_idx).await?;
             set_part(tx, job_id, *shard_idx, None).await?;
@@ -162,7 +165,7 @@ async fn change_shard(
             lease_id,
         } => {
             let Some(old) = shard(tx, job_id, *shard_idx).await? else {
-                return Ok(counted);
+                return Ok(Some(counted));
             };
             fence_shard(tx, job_id, *shard_idx).await?;
             set_part(tx, job_id, *shard_idx, Some((part, *rows, lease_id))).await?;
@@ -178,8 +181,11 @@ async fn change_shard(
             lease_id,
         } => {
             let Some(old) = shard(tx, job_id, *shard_idx).await? else {
-                return Ok(counted);
+                return Ok(Some(counted));
             };
+            if old.state != ShardState::Quarantined {
+                return Ok(None);
+            }
             sqlx::query("UPDATE quarantine SET manifest = ? WHERE job_id = ? AND shard_idx = ?")
                 .bind(rows::int(number)?)
                 .bind(job_id.as_str())
@@ -197,7 +203,7 @@ async fn change_shard(
             counted.rows_published += i64::from(old.span.n_rows);
         }
     }
-    Ok(counted)
+    Ok(Some(counted))
 }
 
 async fn set_part(
