@@ -13,8 +13,24 @@ use object_store::{
     Error as Objects, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 
-const ROUNDS: usize = 10;
-const RACERS: usize = 32;
+/// How hard a store is tried.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    rounds: usize,
+    racers: usize,
+}
+
+/// For people who ask; stores that let losers of a race wait take a quarter of a minute.
+const THOROUGH: Effort = Effort {
+    rounds: 10,
+    racers: 32,
+};
+/// Before a job is planned, by each coordinator anew: a store without the promise lets two win in
+/// most rounds, so that a few show it.
+const BRIEF: Effort = Effort {
+    rounds: 4,
+    racers: 8,
+};
 /// Objects of the listing check.
 const LISTED: usize = 20;
 
@@ -64,10 +80,23 @@ impl fmt::Display for ProbeReport {
 
 /// Probes a store with scratch objects below `prefix`, which are removed again.
 pub async fn probe(store: Arc<dyn ObjectStore>, prefix: &Path) -> ProbeReport {
+    probe_with(store, prefix, THOROUGH).await
+}
+
+/// As [`probe`], in the time that the start of a job has.
+pub(crate) async fn probe_briefly(store: Arc<dyn ObjectStore>, prefix: &Path) -> ProbeReport {
+    probe_with(store, prefix, BRIEF).await
+}
+
+async fn probe_with(store: Arc<dyn ObjectStore>, prefix: &Path, effort: Effort) -> ProbeReport {
     let scratch = prefix
         .clone()
         .join(format!("quire-doctor-{}", uuid::Uuid::new_v4()).as_str());
-    let probe = Probe { store, scratch };
+    let probe = Probe {
+        store,
+        scratch,
+        effort,
+    };
     let mut checks = Vec::new();
     let mut note = |name, result: Result<String, Wrong>| {
         checks.push(ProbeCheck {
@@ -97,6 +126,7 @@ pub async fn probe(store: Arc<dyn ObjectStore>, prefix: &Path) -> ProbeReport {
 struct Probe {
     store: Arc<dyn ObjectStore>,
     scratch: Path,
+    effort: Effort,
 }
 
 /// What a check did not find as it should be.
@@ -180,14 +210,15 @@ impl Probe {
 
     async fn racing_creates(&self) -> Result<String, Wrong> {
         // At once: some stores let losers of a race wait for seconds.
-        let rounds = join_all((0..ROUNDS).map(|round| self.race(round))).await;
-        rounds.into_iter().collect::<Result<Vec<()>, Wrong>>()?;
-        Ok(format!("{ROUNDS} rounds of {RACERS} writers"))
+        let Effort { rounds, racers } = self.effort;
+        let ended = join_all((0..rounds).map(|round| self.race(round))).await;
+        ended.into_iter().collect::<Result<Vec<()>, Wrong>>()?;
+        Ok(format!("{rounds} rounds of {racers} writers"))
     }
 
     async fn race(&self, round: usize) -> Result<(), Wrong> {
         let key = self.key(&format!("race-{round}"));
-        let races = (0..RACERS).map(|racer| self.create(&key, racer));
+        let races = (0..self.effort.racers).map(|racer| self.create(&key, racer));
         let ended = join_all(races).await;
         let mut winners = Vec::new();
         let mut unclear = None;
@@ -211,8 +242,9 @@ impl Probe {
                 None => Wrong::Broken(format!("in round {round} nobody won, and nothing is kept")),
             }),
             (several, _) => Err(Wrong::Broken(format!(
-                "in round {round} {} of {RACERS} writers were told that they had won",
-                several.len()
+                "in round {round} {} of {} writers were told that they had won",
+                several.len(),
+                self.effort.racers
             ))),
         }
     }

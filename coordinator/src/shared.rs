@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use quire_core::{EngineInfo, JobId, JobSpec, SessionId};
-use quire_corpus::Stores;
+use quire_corpus::{OutputLocation, Stores};
 use quire_dataset::paths::AREA_SUFFIX;
 use quire_dataset::{CommitLog, JobArea, Output};
 use sha2::{Digest, Sha256};
@@ -135,13 +135,18 @@ impl Shared {
 
     /// Probes the store of an output with scratch objects beside it, which are removed again.
     pub(crate) async fn probe(&self, out: &str) -> Result<ProbeReport> {
+        let location = self.beside(out)?;
+        Ok(doctor::probe(location.store, &location.prefix).await)
+    }
+
+    /// Where the job areas of an output lie.
+    fn beside(&self, out: &str) -> Result<OutputLocation> {
         let opened = |source| Error::Corpus {
             action: "open the output".into(),
             source,
         };
         let area = quire_corpus::sibling(out, AREA_SUFFIX).map_err(opened)?;
-        let location = self.stores.create_output(&area).map_err(opened)?;
-        Ok(doctor::probe(location.store, &location.prefix).await)
+        self.stores.create_output(&area).map_err(opened)
     }
 
     /// Refuses an output whose store breaks the promises that the commit log rests on. A store
@@ -150,7 +155,8 @@ impl Shared {
         if !self.config.probe_outputs || lock(&self.fit).contains(&store_of(out)) {
             return Ok(());
         }
-        let report = self.probe(out).await?;
+        let location = self.beside(out)?;
+        let report = doctor::probe_briefly(location.store, &location.prefix).await;
         // What is broken for certain outweighs what could not be seen.
         let failed = report.checks.iter().filter(|check| check.result.is_err());
         if let Some(check) = failed.max_by_key(|check| check.is_broken) {
