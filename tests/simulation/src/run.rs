@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
+
 use crate::chance::{Chance, mix};
 use crate::check::{self, Found};
 use crate::faults::Faults;
@@ -36,7 +38,7 @@ pub fn run(seed: u64) -> Outcome {
     // On a thread of its own, so that it leaves nothing behind on this one.
     let planned = std::thread::spawn(move || {
         entropy::seed(seed);
-        calm(corpus::plan(chance, &folder))
+        runtime(true).block_on(corpus::plan(chance, &folder))
     });
     let planned = planned.join().unwrap();
     let world = World::new(chance, planned, scratch.path().to_owned());
@@ -59,7 +61,9 @@ pub fn run(seed: u64) -> Outcome {
         wrong,
     };
     if outcome.wrong.is_none() {
-        match catch_unwind(AssertUnwindSafe(|| calm(check::check(&world)))) {
+        match catch_unwind(AssertUnwindSafe(|| {
+            runtime(false).block_on(check::check(&world))
+        })) {
             Ok(found) => {
                 let Found {
                     n_rows,
@@ -101,12 +105,14 @@ fn simulate(world: &Arc<World>, faults: &mut Faults) -> turmoil::Result<Duration
     Ok(sim.elapsed())
 }
 
-/// Outside the simulation.
-fn calm<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+/// Outside the simulation. Paused time makes the number of turns that anything takes, and so of
+/// tasks, the same each time: their numbers decide in which order a crash ends them.
+fn runtime(is_paused: bool) -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build();
-    runtime.unwrap().block_on(work)
+        .start_paused(is_paused)
+        .build()
+        .unwrap()
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
