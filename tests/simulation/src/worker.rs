@@ -20,6 +20,7 @@ use crate::world::World;
 
 // The coordinator's own tests make the same rows of a plan.
 #[path = "../../../coordinator/tests/support/rows.rs"]
+#[allow(unreachable_pub, reason = "it is written for crates of tests")]
 mod rows;
 
 const PAUSE: Duration = Duration::from_secs(1);
