@@ -321,6 +321,41 @@ async fn slow_shard_gets_a_copy_on_another_node_and_the_first_part_counts() {
     fleet.running.stop().await;
 }
 
+/// A copy of it would be the next victim, and put off what becomes of the shard.
+#[tokio::test(flavor = "multi_thread")]
+async fn shard_that_killed_a_worker_gets_no_copy() {
+    let fleet = Fleet::start(bench(4), |config| {
+        config.session_ttl = Duration::from_secs(3600);
+        config.stragglers = Some(StragglerPolicy {
+            slowdown: 3.0,
+            fleet_share: 0.02,
+        });
+    })
+    .await;
+    let job_id = fleet.submit().await;
+    let (slow, quick) = (fleet.worker("a").await, fleet.worker("b").await);
+    let lethal = slow.one().await;
+    for _ in 0..3 {
+        let lease = quick.one().await;
+        fleet.finish_in(&quick, &lease, 6_000).await;
+    }
+    let request = v1::FailRequest {
+        lease_id: lethal.lease_id.clone(),
+        session_id: slow.session_id.clone(),
+        fault: v1::Fault::Bug.into(),
+        message: "it broke".into(),
+        ..v1::FailRequest::default()
+    };
+    fleet.handle().fail(request).await.unwrap();
+    let again = slow.one().await;
+    assert_eq!((again.shard_idx, again.epoch), (lethal.shard_idx, 2));
+    fleet.clock.advance(Duration::from_secs(600));
+    assert_eq!(quick.acquire(1, 0).await.unwrap(), []);
+    slow.finish(&again).await.unwrap();
+    fleet.done(&job_id).await;
+    fleet.running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn node_that_dies_on_what_others_finish_is_cordoned_and_condemns_nothing() {
     let fleet = Fleet::start(bench(4), |config| {

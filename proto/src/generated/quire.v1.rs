@@ -385,7 +385,7 @@ pub struct ShardTimings {
     pub infer_ms: u64,
     #[prost(uint64, tag = "4")]
     pub upload_ms: u64,
-    /// Wall time from the grant to this call.
+    /// Wall time from the start of reading to this call.
     #[prost(uint64, tag = "5")]
     pub total_ms: u64,
 }

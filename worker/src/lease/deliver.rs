@@ -24,7 +24,7 @@ pub(super) struct Finished {
     pub(super) shard: Arc<Shard>,
     pub(super) written: WrittenPart,
     pub(super) timings: Timings,
-    /// When the lease arrived.
+    /// When its reading began.
     pub(super) since: Instant,
     /// The places it takes among the shards worked on and among the finished ones.
     pub(super) _places: [OwnedSemaphorePermit; 2],

@@ -199,7 +199,10 @@ async fn change_shards(
             parts.set(tx, job_id, Some(ShardState::Published)).await?;
         }
         ShardChange::List { .. } => {
-            if old.values().any(|shard| shard.state != ShardState::Quarantined) {
+            if old
+                .values()
+                .any(|shard| shard.state != ShardState::Quarantined)
+            {
                 return Ok(None);
             }
             for (shard, _) in parts.counts(&old) {
