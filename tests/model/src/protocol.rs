@@ -23,8 +23,9 @@ pub struct Safeguards {
     /// Shards with a page that a manifest lists already are not listed, be it under the same
     /// number, as a half or as the whole.
     pub page_check: bool,
-    /// A worker whose commit was fenced leaves its part alone. Otherwise it removes it.
-    pub keeps_parts: bool,
+    /// A worker whose commit was fenced removes its part only if it had not asked before: an
+    /// earlier commit may have been accepted and listed, and forgotten by the database.
+    pub keeps_doubtful_parts: bool,
 }
 
 impl Safeguards {
@@ -36,7 +37,7 @@ impl Safeguards {
         read_back: true,
         catch_up: true,
         page_check: true,
-        keeps_parts: true,
+        keeps_doubtful_parts: true,
     };
 }
 

@@ -312,6 +312,7 @@ pub(crate) fn take(model: &Protocol, state: &mut State, step: Step) {
 /// A commit reaches a coordinator; where the worker stands when it has heard the answer.
 fn commit(guards: &Safeguards, state: &mut State, worker: usize) -> Worker {
     let stands = state.workers[worker];
+    let is_first = matches!(stands, Worker::Reading(_));
     let lease = match stands {
         Worker::Idle => return Worker::Idle,
         Worker::Reading(lease) => {
@@ -336,7 +337,7 @@ fn commit(guards: &Safeguards, state: &mut State, worker: usize) -> Worker {
         }
         Answer::AlreadyCommitted => {}
         Answer::Fenced | Answer::JobNotRunning => {
-            if !guards.keeps_parts {
+            if is_first || !guards.keeps_doubtful_parts {
                 state.objects.parts = state.objects.parts.without(LeaseSet::one(lease));
             }
         }

@@ -34,8 +34,8 @@ fn with_failover(faults: u8) -> Protocol {
     }
 }
 
-/// Faults of the longer exploration; each more takes about five times as long and as much
-/// memory. Three take seconds, five some minutes and several GiB.
+/// Faults of a longer exploration; each more takes three to five times as long and as much
+/// memory. Three take seconds, five some minutes.
 #[expect(clippy::disallowed_methods, reason = "a switch of this test alone")]
 fn asked_faults() -> u8 {
     let said = std::env::var("QUIRE_MODEL_FAULTS").ok();
@@ -190,9 +190,9 @@ fn without_the_check_against_listed_pages_a_page_is_published_twice() {
 
 /// "Fenced" may come from a database that forgot what a manifest lists already.
 #[test]
-fn without_leaving_fenced_parts_alone_a_listed_part_is_removed() {
+fn without_keeping_doubtful_parts_a_listed_part_is_removed() {
     let guards = Safeguards {
-        keeps_parts: false,
+        keeps_doubtful_parts: false,
         ..Safeguards::ALL
     };
     must_break(guards, WHOLE);
