@@ -8,9 +8,12 @@ use crate::error::{Result, chain};
 use crate::shared::Shared;
 use crate::store::Duty;
 
-/// A coordinator that dies is replaced after this long.
-const TTL: Duration = Duration::from_secs(30);
-const TTL_MS: i64 = 30_000;
+/// A coordinator that dies is replaced after this long, or as soon as a worker would be.
+const LONGEST_TTL: Duration = Duration::from_secs(30);
+
+fn ttl(shared: &Shared) -> Duration {
+    LONGEST_TTL.min(shared.config.session_ttl)
+}
 
 /// Does `work` if no other coordinator has the duty, and keeps it meanwhile; `None` if another
 /// has it, or took it over because this one was taken for dead.
@@ -29,7 +32,7 @@ pub(crate) async fn on_duty<T>(
     let done = loop {
         tokio::select! {
             done = &mut work => break done.map(Some),
-            () = tokio::time::sleep(TTL / 3) => match hold(shared, duty).await {
+            () = tokio::time::sleep(ttl(shared) / 3) => match hold(shared, duty).await {
                 Ok(true) => {}
                 Ok(false) => {
                     tracing::warn!(%duty, "another coordinator took over");
@@ -49,7 +52,8 @@ pub(crate) async fn hold(shared: &Shared, duty: &Duty) -> Result<bool> {
     if shared.config.is_alone {
         return Ok(true);
     }
-    shared.store.take_duty(duty, &shared.holder, TTL_MS).await
+    let ttl_ms = i64::try_from(ttl(shared).as_millis()).unwrap_or(i64::MAX);
+    shared.store.take_duty(duty, &shared.holder, ttl_ms).await
 }
 
 /// Lets a duty go; one that cannot be dropped lapses.
