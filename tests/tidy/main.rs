@@ -140,3 +140,28 @@ fn the_stages_of_the_pipeline_stand_in_the_order_pages_take() {
         .collect();
     assert!(places.is_sorted(), "{stages:?} stand at {places:?}");
 }
+
+/// Names of metrics in a text, each standing after `before`.
+fn metrics(text: &str, before: char) -> BTreeSet<String> {
+    let lead = format!("{before}quire_");
+    text.match_indices(&lead)
+        .map(|(at, _)| {
+            let name = &text[at + before.len_utf8()..];
+            let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            name[..name.find(|c| !is_name(c)).unwrap_or(name.len())].to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn operations_name_every_metric_and_no_other() {
+    let mut declared = BTreeSet::new();
+    for path in all_sources() {
+        if path.ends_with("metrics.rs") {
+            declared.extend(metrics(&fs::read_to_string(path).unwrap(), '"'));
+        }
+    }
+    assert!(declared.len() > 20, "the declarations were not found");
+    let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    assert_eq!(metrics(&operations, '`'), declared);
+}
