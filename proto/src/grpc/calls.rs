@@ -19,26 +19,37 @@ use crate::v1::{self};
 pub(super) const QUICK: Manner = Manner {
     deadline: Duration::from_secs(10),
     is_idempotent: true,
+    is_once: false,
 };
 /// Opens something that nobody would know of if the answer is lost.
 const OPENING: Manner = Manner {
     deadline: Duration::from_secs(10),
     is_idempotent: false,
+    is_once: false,
 };
 /// Waits up to 20 s for work before it answers.
 const WAITING: Manner = Manner {
     deadline: Duration::from_secs(30),
     is_idempotent: false,
+    is_once: false,
 };
 /// Looks at object storage before it answers.
 const LOOKING: Manner = Manner {
     deadline: Duration::from_secs(30),
     is_idempotent: true,
+    is_once: false,
+};
+/// Looks at object storage, too. A worker whose commit is refused may remove its part only if it
+/// knows that it asked once: an earlier commit may have been accepted without its hearing of it.
+const COMMITTING: Manner = Manner {
+    is_once: true,
+    ..LOOKING
 };
 /// Races hundreds of writes on object storage.
 const PROBING: Manner = Manner {
     deadline: Duration::from_secs(120),
     is_idempotent: false,
+    is_once: false,
 };
 
 macro_rules! over {
@@ -70,7 +81,7 @@ carried! { WorkerCalls by WorkerServiceClient {
     register(RegisterRequest) -> RegisterResponse, OPENING;
     acquire(AcquireRequest) -> AcquireResponse, WAITING;
     heartbeat(HeartbeatRequest) -> HeartbeatResponse, QUICK;
-    commit(CommitRequest) -> CommitResponse, LOOKING;
+    commit(CommitRequest) -> CommitResponse, COMMITTING;
     fail(FailRequest) -> FailResponse, QUICK;
     release(ReleaseRequest) -> ReleaseResponse, QUICK;
 }}

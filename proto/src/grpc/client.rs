@@ -27,6 +27,8 @@ pub(super) struct Manner {
     /// Whether it may be repeated when nobody knows what became of it. Repeating the others is
     /// not wrong, only wasteful: a session or leases that nobody knows of until they expire.
     pub(super) is_idempotent: bool,
+    /// Sent once and never repeated in here: the caller repeats it and counts.
+    pub(super) is_once: bool,
 }
 
 /// The way to coordinators over the network; a cheap clone.
@@ -131,6 +133,7 @@ impl Client {
                 Err(_) => self.judged(late(manner), manner, route),
             };
             match retry::next(outcome, tried, n_routes, self.jitter()) {
+                _ if manner.is_once => return Err(error),
                 Next::GiveUp => return Err(error),
                 Next::Again(pause) => {
                     tracing::debug!(%error, tried, "a call was not answered, trying again");

@@ -30,10 +30,6 @@ pub(super) struct Finished {
     pub(super) _places: [OwnedSemaphorePermit; 2],
 }
 
-/// A commit that was answered within this time went to the coordinator once: calls over the
-/// network are repeated inside the client when no answer comes.
-const ANSWERED_AT_ONCE: Duration = Duration::from_secs(5);
-
 /// Times that a part is stored anew because the coordinator does not find it.
 const STORED_ANEW: u32 = 1;
 
@@ -107,14 +103,14 @@ impl LeaseWork {
             if !self.may_commit(is_first).await {
                 return drop_unsent(shard).await;
             }
-            let sent = Instant::now();
+            // Carried once: repeating it is for this loop.
             let error = match self.shared.calls.commit(request.clone()).await {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
             metrics::call_error("commit", &error);
             if let Some(dropped) = dropped(shard, &error) {
-                if is_first && sent.elapsed() < ANSWERED_AT_ONCE {
+                if is_first {
                     upload::remove(shard).await;
                 }
                 return Err(dropped);
