@@ -11,7 +11,7 @@ use quire_core::Fault;
 use quire_proto::grpc::Client;
 use quire_proto::v1::dataset_service_server::{DatasetService, DatasetServiceServer};
 use quire_proto::v1::{self};
-use quire_proto::{CallError, DatasetCalls, Reason, TRACEPARENT, with_traceparent};
+use quire_proto::{CallError, DatasetCalls, Reason, TRACEPARENT, WorkerCalls, with_traceparent};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -203,4 +203,22 @@ async fn trace_of_the_work_goes_with_the_call() {
         *script.traces.lock().unwrap(),
         [None, Some(trace.to_owned())]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn commit_is_sent_once_and_the_worker_counts() {
+    let asked = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&asked);
+    let connect = tower::service_fn(move |_: Uri| {
+        *counted.lock().unwrap() += 1;
+        async { Err::<TokioIo<DuplexStream>, _>(std::io::Error::other("nobody listens")) }
+    });
+    let channel = Endpoint::from_static("http://scripted").connect_with_connector_lazy(connect);
+    let client = Client::with_channel(channel);
+    let commit = client.commit(v1::CommitRequest::default());
+    assert_eq!(commit.await.unwrap_err().fault, Fault::Unavailable);
+    assert_eq!(*asked.lock().unwrap(), 1);
+    let other = client.get_dataset(request());
+    assert_eq!(other.await.unwrap_err().fault, Fault::Unavailable);
+    assert_eq!(*asked.lock().unwrap(), 1 + 3);
 }
