@@ -157,6 +157,22 @@ impl Seaweed {
     }
 }
 
+impl Drop for Seaweed {
+    fn drop(&mut self) {
+        self.kill();
+        // It leaves sockets behind that are named after its ports, and takes no other place for
+        // all of them.
+        for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let is_own = |port: &u16| name.ends_with(&format!("-{port}.sock"));
+            if name.starts_with("seaweedfs-") && self.ports.iter().any(is_own) {
+                fs::remove_file(entry.path()).ok();
+            }
+        }
+    }
+}
+
 /// The server's program.
 #[allow(
     clippy::print_stdout,
