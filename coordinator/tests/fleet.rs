@@ -679,7 +679,7 @@ async fn old_parts_that_nothing_refers_to_are_removed_while_the_job_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn storage_is_probed_before_a_job_is_taken_and_on_request() {
+async fn storage_is_probed_before_a_job_is_planned_and_on_request() {
     let fleet = Fleet::start(bench(1), |config| config.probe_outputs = true).await;
     let request = v1::ProbeStorageRequest {
         out: fleet.bench.out(),
