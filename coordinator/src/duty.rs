@@ -4,7 +4,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::error::{Result, chain};
+use quire_core::chain;
+
+use crate::error::Result;
 use crate::shared::Shared;
 use crate::store::Duty;
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use quire_core::{Fault, Faulty, JobId, LeaseId, SessionId, ShardIdx};
+use quire_core::{Fault, Faulty, JobId, LeaseId, SessionId, ShardIdx, chain};
 use quire_proto::{CallError, Reason};
 use thiserror::Error;
 
@@ -233,18 +233,6 @@ fn objects_fault(source: &object_store::Error) -> Fault {
         | Objects::UnknownConfigurationKey { .. } => Fault::Config,
         _ => Fault::Unavailable,
     }
-}
-
-/// The message with those of its sources, as one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 impl From<Error> for CallError {

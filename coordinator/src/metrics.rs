@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
-use quire_core::{Fault, Faulty};
+use quire_core::Faulty;
 
 use crate::error::Error;
 use crate::store::RowCounts;
@@ -157,19 +157,8 @@ pub(crate) fn called(call: &'static str, reason: &'static str, took: Duration) {
 pub(crate) fn stored(operation: &'static str, took: Duration, error: Option<&Error>) {
     histogram!(STORE_SECONDS, "operation" => operation).record(took.as_secs_f64());
     if let Some(error) = error {
-        let fault = fault_name(error.fault());
+        let fault = error.fault().as_str();
         counter!(STORE_ERRORS, "operation" => operation, "fault" => fault).increment(1);
-    }
-}
-
-fn fault_name(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Input => "input",
-        Fault::Config => "config",
-        Fault::Unavailable => "unavailable",
-        Fault::Fenced => "fenced",
-        Fault::Corrupt => "corrupt",
-        Fault::Bug => "bug",
     }
 }
 

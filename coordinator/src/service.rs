@@ -366,7 +366,7 @@ impl CoordinatorService {
         if patience.is_some_and(|patience| now.duration_since(trouble.since) >= patience) {
             return Err(error);
         }
-        let reason = crate::error::chain(&error);
+        let reason = quire_core::chain(&error);
         let job_id = task
             .as_ref()
             .and_then(Task::job_id)
@@ -425,7 +425,7 @@ impl CoordinatorService {
         let jobs = self.shared.store.jobs(&query).await.unwrap_or_default();
         for job in jobs.iter().filter(|job| job.counters.committed > 0) {
             if let Err(error) = publish::publish(&self.shared, &job.job_id, None).await {
-                let reason = crate::error::chain(&error);
+                let reason = quire_core::chain(&error);
                 tracing::warn!(job_id = %job.job_id, reason, "not published before the end");
             }
         }

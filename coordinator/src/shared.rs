@@ -227,7 +227,7 @@ impl Shared {
     pub(crate) async fn work_waits(&self) {
         self.work_is_here();
         if let Err(error) = self.store.announce_work().await {
-            let reason = crate::error::chain(&error);
+            let reason = quire_core::chain(&error);
             tracing::debug!(reason, "other coordinators were not woken");
         }
     }

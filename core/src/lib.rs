@@ -16,7 +16,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{
     AnswerSink, Engine, EngineError, EngineInfo, PageAnswer, PageRequest, PageSource, TryNext,
 };
-pub use fault::{Fault, Faulty};
+pub use fault::{Fault, Faulty, chain};
 pub use ids::{DocId, JobId, LeaseId, SessionId, ShardIdx, page_id};
 pub use job::{ImageMode, JobSpec, RenderSpec, SplitSpec, TextLayerMode};
 pub use page::{PageImage, Rotation};

@@ -30,7 +30,7 @@ impl From<CallError> for Status {
         let mut details = ErrorDetails::with_error_info(
             error.reason.as_str(),
             ERROR_DOMAIN,
-            HashMap::from([(FAULT_KEY.to_owned(), fault_word(error.fault).to_owned())]),
+            HashMap::from([(FAULT_KEY.to_owned(), error.fault.as_str().to_owned())]),
         );
         let message = shortened(error.message);
         if error.fault == Fault::Input {
@@ -56,7 +56,10 @@ impl From<Status> for CallError {
             .error_info()
             .filter(|info| info.domain == ERROR_DOMAIN)
             .map(|info| {
-                let fault = info.metadata.get(FAULT_KEY).and_then(|word| fault_of(word));
+                let fault = info
+                    .metadata
+                    .get(FAULT_KEY)
+                    .and_then(|word| Fault::parse(word));
                 (Reason::parse(&info.reason), fault)
             });
         let Some((reason, fault)) = told else {
@@ -93,30 +96,6 @@ fn code(fault: Fault, reason: Reason) -> Code {
             Fault::Bug => Code::Internal,
         },
     }
-}
-
-fn fault_word(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Input => "input",
-        Fault::Config => "config",
-        Fault::Unavailable => "unavailable",
-        Fault::Fenced => "fenced",
-        Fault::Corrupt => "corrupt",
-        Fault::Bug => "bug",
-    }
-}
-
-fn fault_of(word: &str) -> Option<Fault> {
-    [
-        Fault::Input,
-        Fault::Config,
-        Fault::Unavailable,
-        Fault::Fenced,
-        Fault::Corrupt,
-        Fault::Bug,
-    ]
-    .into_iter()
-    .find(|&fault| fault_word(fault) == word)
 }
 
 /// The plainest reason that has this fault.

@@ -128,18 +128,6 @@ impl Faulty for Error {
     }
 }
 
-/// An error with its sources, for logs and the coordinator's record.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 /// Whether a full disk is at the bottom of an error. It comes through libraries, some of which
 /// keep no more than its words.
 pub(crate) fn is_disk_full(error: &(dyn StdError + 'static)) -> bool {

@@ -68,10 +68,7 @@ impl Worker {
         match &ended {
             Ok(left) => tracing::debug!(?left, "the worker left"),
             Err(error) => {
-                tracing::debug!(
-                    error = crate::error::chain(error),
-                    "the worker cannot go on"
-                );
+                tracing::debug!(error = quire_core::chain(error), "the worker cannot go on");
             }
         }
         ended

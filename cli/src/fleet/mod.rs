@@ -13,6 +13,8 @@ pub(crate) use measure::{Backlog, Rates, average, backlog, pages_done, share};
 
 use quire_proto::v1;
 
+use crate::output::grouped;
+
 /// A place as people read it: the path of a local one, else the URI.
 pub(crate) fn shown(uri: &str) -> &str {
     // What is encoded stays a URI: that much can be pasted.
@@ -33,6 +35,22 @@ pub(crate) fn state_name(state: v1::JobState) -> &'static str {
         v1::JobState::Canceled => "canceled",
         v1::JobState::Failed => "failed",
     }
+}
+
+/// Shards of a job by state, as people read them; empty if it has none.
+pub(crate) fn shard_states(job: &v1::Job) -> String {
+    let shards = job.shards.unwrap_or_default();
+    let states = [
+        (shards.pending, "pending"),
+        (shards.leased, "leased"),
+        (shards.committed, "committed"),
+        (shards.published, "published"),
+        (shards.halved, "halved"),
+        (shards.quarantined, "given up"),
+    ];
+    let some = states.iter().filter(|(count, _)| *count > 0);
+    let some = some.map(|(count, name)| format!("{} {name}", grouped(*count)));
+    some.collect::<Vec<_>>().join(", ")
 }
 
 /// A stage as people read it.

@@ -1,12 +1,12 @@
 //! The end of a job: all rows accounted for, a closing manifest, a sealed version; or a cancel.
 
-use quire_core::{Fault, Faulty, JobId};
+use quire_core::{Fault, Faulty, JobId, chain};
 use quire_dataset::{Closing, SealRequest, seal};
 
 use super::publish::publish;
 use super::sweep;
 use crate::config::QuarantinePause;
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::job::JobState;
 use crate::shared::{Shared, spec_of};
 use crate::store::{Counters, JobRecord, Why, records::signed};

@@ -6,11 +6,11 @@
 
 use std::collections::HashSet;
 
-use quire_core::JobId;
+use quire_core::{JobId, chain};
 use quire_dataset::paths::in_job;
 use quire_dataset::{CommitLog, JobArea};
 
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::metrics;
 use crate::shared::Shared;
 

@@ -112,7 +112,7 @@ impl View {
                 None => match spec_of(&record) {
                     Ok(spec) => spec.engine,
                     Err(error) => {
-                        let reason = crate::error::chain(&error);
+                        let reason = quire_core::chain(&error);
                         tracing::error!(job_id = %record.job_id, reason, "job is left out");
                         continue;
                     }

@@ -4,6 +4,8 @@
 //! What readers of the dataset see is not here but in the numbered manifests, which win over
 //! every store ([`Store::apply_manifest`]).
 
+#[macro_use]
+mod calls;
 mod memory;
 mod metered;
 #[cfg(feature = "postgres")]

@@ -8,7 +8,7 @@ mod rows;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use quire_core::Fault;
+use quire_core::{Fault, chain};
 
 use crate::area::Output;
 use crate::digest::RowsDigest;
@@ -390,16 +390,4 @@ fn check_totals(report: &mut VerifyReport, version: &VersionFile) {
             report.add(&key, None, format!("lists {} twice", file.path));
         }
     }
-}
-
-/// An error with its sources, in one line.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quire_core::{Fault, Faulty};
+use quire_core::{Fault, Faulty, chain};
 use quire_proto::v1::{CommitRequest, Part, RowCounts, ShardTimings};
 use quire_proto::{CallError, Reason};
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::progress::Stop;
 use super::work::LeaseWork;
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::metrics;
 use crate::pipeline::{Shard, Timings, WrittenPart, upload};
 use crate::storage::Failing;

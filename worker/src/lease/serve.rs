@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use quire_core::{Fault, Faulty, LeaseId};
+use quire_core::{Fault, Faulty, LeaseId, chain};
 use quire_proto::CallError;
 use quire_proto::v1::Lease;
 use tokio::task::JoinSet;
@@ -21,7 +21,7 @@ use super::work::{End, LeaseWork, Shared};
 use super::{HeldLeases, Session, is_final};
 use crate::config::MOST_PREFETCHED;
 use crate::drain::{DrainOrder, hopeless};
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::metrics;
 use crate::status::WorkerHealth;
 

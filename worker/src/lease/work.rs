@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use quire_core::{Fault, Faulty, JobId, LeaseId};
+use quire_core::{Fault, Faulty, JobId, LeaseId, chain};
 use quire_corpus::Stores;
 use quire_dataset::{JobArea, Output};
 use quire_proto::WorkerCalls;
@@ -20,7 +20,7 @@ use super::deliver::Finished;
 use super::progress::Stop;
 use super::{Session, ShardProgress};
 use crate::config::WorkerConfig;
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::metrics;
 use crate::pipeline::{FetchedObjects, Pipeline, Shard};
 use crate::status::StatusBoard;

@@ -3,7 +3,7 @@
 use quire_proto::v1::{Job, JobState, Worker};
 
 use super::table::{backlog_text, bar, failed, pages, percent};
-use crate::fleet::{Rates, average, backlog, share, shown, stage_name, state_name};
+use crate::fleet::{Rates, average, backlog, shard_states, share, shown, stage_name, state_name};
 use crate::output::{counted, grouped, rate, shortened};
 use crate::settings::Span;
 
@@ -32,7 +32,7 @@ pub(super) fn job_detail(
     line("planned", planned(job));
     line("pages", pages_line(job));
     line("pace", pace(job, rates, now_ms));
-    line("shards", shards(job));
+    line("shards", shard_states(job));
     line("backlog", left_over(job, workers));
     line("manifest", manifest(job));
     text.push_str(&failures(job));
@@ -119,21 +119,6 @@ fn pace(job: &Job, rates: &Rates, now_ms: i64) -> String {
     average(job, now_ms).map_or_else(String::new, |average| {
         format!("{} pages/s on average", rate(average))
     })
-}
-
-fn shards(job: &Job) -> String {
-    let shards = job.shards.unwrap_or_default();
-    let states = [
-        (shards.pending, "pending"),
-        (shards.leased, "leased"),
-        (shards.committed, "committed"),
-        (shards.published, "published"),
-        (shards.halved, "halved"),
-        (shards.quarantined, "given up"),
-    ];
-    let some = states.iter().filter(|(count, _)| *count > 0);
-    let some = some.map(|(count, name)| format!("{} {name}", grouped(*count)));
-    some.collect::<Vec<_>>().join(", ")
 }
 
 fn left_over(job: &Job, workers: &Result<Vec<Worker>, String>) -> String {

@@ -142,7 +142,7 @@ pub(super) async fn prepare(options: &PgConnectOptions, patience: Duration) -> R
     loop {
         match migrate(options).await {
             Err(error) if error.fault() == Fault::Unavailable && Instant::now() < deadline => {
-                let error = crate::error::chain(&error);
+                let error = quire_core::chain(&error);
                 tracing::info!(
                     database = name(options),
                     error,

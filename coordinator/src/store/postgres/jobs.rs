@@ -1,6 +1,6 @@
 //! Jobs and their shards as planned.
 
-use quire_core::JobId;
+use quire_core::{Fault, JobId};
 use sqlx::Row;
 
 use super::{PostgresStore, SLOTS, Statement, Tx, during, rows};
@@ -151,7 +151,7 @@ pub(super) async fn change_state(
     .bind(to.is_final())
     .bind(forgets_why(to))
     .bind(why.map(|why| rows::text(&why.reason)))
-    .bind(why.and_then(|why| why.fault).map(rows::fault_name))
+    .bind(why.and_then(|why| why.fault).map(Fault::as_str))
     .bind(job_id.as_str())
     .bind(from.as_str())
     .bind(store.moment());

@@ -80,24 +80,6 @@ fn list<T: serde::de::DeserializeOwned>(row: &PgRow, column: &'static str) -> Re
     serde_json::from_str(kept).map_err(|_| strange(column, kept))
 }
 
-pub(super) fn fault_name(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Input => "input",
-        Fault::Config => "config",
-        Fault::Unavailable => "unavailable",
-        Fault::Fenced => "fenced",
-        Fault::Corrupt => "corrupt",
-        Fault::Bug => "bug",
-    }
-}
-
-fn parse_fault(text: &str) -> Option<Fault> {
-    use Fault::{Bug, Config, Corrupt, Fenced, Input, Unavailable};
-    [Input, Config, Unavailable, Fenced, Corrupt, Bug]
-        .into_iter()
-        .find(|&fault| fault_name(fault) == text)
-}
-
 pub(super) fn job_state(row: &PgRow) -> Result<JobState> {
     word(row, "state", JobState::parse)
 }
@@ -117,7 +99,7 @@ pub(super) fn job(row: &PgRow) -> Result<JobRecord> {
         state: word(row, "state", JobState::parse)?,
         why: reason.map(|reason| Why {
             reason,
-            fault: fault.as_deref().and_then(parse_fault),
+            fault: fault.as_deref().and_then(Fault::parse),
         }),
         priority: get(row, "priority")?,
         plan: PlanTotals {

@@ -1,6 +1,6 @@
 //! Jobs and their shards as planned.
 
-use quire_core::JobId;
+use quire_core::{Fault, JobId};
 
 use super::{SqliteStore, commit, count, during, fleet, insert_shard, rows};
 use crate::error::Result;
@@ -124,7 +124,7 @@ pub(super) async fn change_state(
         return Ok(false);
     }
     let finished_at = to.is_final().then(|| store.now());
-    let fault = why.and_then(|why| why.fault).map(rows::fault_name);
+    let fault = why.and_then(|why| why.fault).map(Fault::as_str);
     let mut tx = store.begin().await?;
     let done = sqlx::query(
         "UPDATE jobs SET state = ?1, finished_at_ms = ?2, \

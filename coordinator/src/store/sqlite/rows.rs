@@ -76,24 +76,6 @@ fn documents(row: &SqliteRow, column: &'static str) -> Result<Vec<DocId>> {
     })
 }
 
-pub(super) fn fault_name(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Input => "input",
-        Fault::Config => "config",
-        Fault::Unavailable => "unavailable",
-        Fault::Fenced => "fenced",
-        Fault::Corrupt => "corrupt",
-        Fault::Bug => "bug",
-    }
-}
-
-fn parse_fault(text: &str) -> Option<Fault> {
-    use Fault::{Bug, Config, Corrupt, Fenced, Input, Unavailable};
-    [Input, Config, Unavailable, Fenced, Corrupt, Bug]
-        .into_iter()
-        .find(|&fault| fault_name(fault) == text)
-}
-
 pub(super) fn job(row: &SqliteRow) -> Result<JobRecord> {
     let reason: Option<String> = get(row, "reason")?;
     let fault: Option<String> = get(row, "fault")?;
@@ -109,7 +91,7 @@ pub(super) fn job(row: &SqliteRow) -> Result<JobRecord> {
         state: word(row, "state", JobState::parse)?,
         why: reason.map(|reason| Why {
             reason,
-            fault: fault.as_deref().and_then(parse_fault),
+            fault: fault.as_deref().and_then(Fault::parse),
         }),
         priority: get(row, "priority")?,
         plan: PlanTotals {

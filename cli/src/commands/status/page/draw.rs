@@ -11,7 +11,7 @@ use ratatui::widgets::{Block, Cell, Paragraph, Row, Table};
 use super::super::table::{backlog_text, failed, percent};
 use super::state::{Change, Page};
 use super::workers;
-use crate::fleet::{backlog, pages_done, share, shown, state_name};
+use crate::fleet::{backlog, pages_done, shard_states, share, shown, state_name};
 use crate::output::{counted, grouped, rate, shortened};
 use crate::settings::Span;
 
@@ -284,22 +284,9 @@ fn pages_line(job: &Job) -> String {
 }
 
 fn shards_line(job: &Job) -> String {
-    let shards = job.shards.unwrap_or_default();
-    let states = [
-        (shards.pending, "pending"),
-        (shards.leased, "leased"),
-        (shards.committed, "committed"),
-        (shards.published, "published"),
-        (shards.halved, "halved"),
-        (shards.quarantined, "given up"),
-    ];
-    let some = states.iter().filter(|(count, _)| *count > 0);
-    let some: Vec<String> = some
-        .map(|(count, name)| format!("{} {name}", grouped(*count)))
-        .collect();
-    match some.len() {
-        0 => String::new(),
-        _ => format!("shards: {}", some.join(", ")),
+    match shard_states(job) {
+        states if states.is_empty() => states,
+        states => format!("shards: {states}"),
     }
 }
 

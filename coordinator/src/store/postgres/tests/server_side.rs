@@ -77,7 +77,7 @@ async fn database_that_cannot_be_used_is_a_matter_of_settings() {
             .await
             .unwrap_err();
         assert!(matches!(error, Error::Setting { .. }), "{url}: {error:?}");
-        assert!(!crate::error::chain(&error).contains("secret"), "{error}");
+        assert!(!quire_core::chain(&error).contains("secret"), "{error}");
     }
     let hidden = PostgresConfig::new("postgres://u@h/d", Some("secret".into()));
     assert!(!format!("{hidden:?}").contains("secret"));
