@@ -202,7 +202,7 @@ async fn watch_outlives_the_coordinator_it_began_with() {
 }
 
 #[tokio::test]
-async fn connection_that_grows_old_is_replaced_unnoticed() {
+async fn work_goes_on_over_connections_that_grow_old() {
     let bench = Bench::with_corpus();
     let running = bench.start().await;
     let limits = GrpcLimits {

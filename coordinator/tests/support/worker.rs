@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use quire_coordinator::CoordinatorHandle;
-use quire_core::{JobId, JobSpec, LeaseId, PlannedDocument, shard_lines};
+use quire_core::{Fault, JobId, JobSpec, LeaseId, PlannedDocument, shard_lines};
 use quire_dataset::{Output, PartSummary, PartWriter};
 use quire_proto::{CallError, WorkerCalls, v1};
 use tokio::task::JoinSet;
@@ -29,7 +30,13 @@ impl TestWorker {
             engines: vec![(&super::engine()).into()],
             ..v1::RegisterRequest::default()
         };
-        let session_id = calls.register(request).await.unwrap().session_id;
+        let registered = loop {
+            match calls.register(request.clone()).await {
+                Err(error) if error.fault == Fault::Unavailable => pause().await,
+                registered => break registered,
+            }
+        };
+        let session_id = registered.unwrap().session_id;
         Self {
             calls,
             output,
@@ -180,8 +187,14 @@ impl TestWorker {
 
     async fn work(self, stop: CancellationToken, n_rows: Arc<AtomicU64>) {
         while !stop.is_cancelled() {
-            let Ok(leases) = self.acquire(2, 20).await else {
-                return;
+            let leases = match self.acquire(2, 20).await {
+                Ok(leases) => leases,
+                // Whoever gives up here leaves shards that nobody reads: the test would wait.
+                Err(error) if error.fault == Fault::Unavailable => {
+                    pause().await;
+                    continue;
+                }
+                Err(_) => return,
             };
             for lease in leases {
                 if self.finish(&lease).await.is_ok() {
@@ -190,6 +203,11 @@ impl TestWorker {
             }
         }
     }
+}
+
+/// Between two tries of a call that found nobody.
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
 /// Workers that take what there is.
