@@ -14,6 +14,8 @@ const CRATES: &[&str] = &[
     "dataset",
     "layout",
     "models/pp-ocr",
+    "models/deepseek-ocr",
+    "kernels",
     "coordinator",
     "worker",
     "cli",
@@ -85,7 +87,7 @@ fn arrows(name: &str) -> BTreeSet<String> {
         .split("\n[dependencies]")
         .nth(1)
         .unwrap_or_default();
-    let own = ["quire-", "pp-ocr"];
+    let own = ["quire-", "pp-ocr", "deepseek-ocr"];
     dependencies
         .split("\n[")
         .next()
@@ -113,6 +115,8 @@ fn arrows_between_crates_are_the_ones_drawn() {
     check("dataset", &["core"]);
     check("layout", &["core"]);
     check("models/pp-ocr", &["core", "layout"]);
+    check("kernels", &[]);
+    check("models/deepseek-ocr", &["core", "layout", "kernels"]);
     check("coordinator", &["core", "proto", "corpus", "dataset"]);
     check(
         "worker",

@@ -1,0 +1,3 @@
+//! Many pages at once through one decoder, each ended by its own rules.
+
+pub mod ngram;

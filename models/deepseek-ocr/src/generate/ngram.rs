@@ -1,0 +1,1 @@
+//! Tokens that would repeat what was written.

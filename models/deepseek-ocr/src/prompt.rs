@@ -1,0 +1,1 @@
+//! The questions that the model was trained to answer.
