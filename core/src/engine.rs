@@ -37,6 +37,8 @@ pub struct PageRequest {
     /// Lines already known from a trusted text layer: the engine finds the page's structure and
     /// takes these as its text instead of reading pixels. Coordinates are fractions of `image`.
     pub known_lines: Option<Vec<Line>>,
+    /// Read in this mode instead of the engine's own; only one that [`Engine::takes_mode`] names.
+    pub mode: Option<String>,
 }
 
 /// What became of a page.
@@ -78,6 +80,17 @@ pub trait Engine: Send {
 
     /// How many pages the engine likes to have taken at once; bounds what callers prepare ahead.
     fn pages_in_flight(&self) -> usize;
+
+    /// Whether a single page may be read in this mode, beside pages in the engine's own.
+    fn takes_mode(&self, mode: &str) -> bool {
+        mode == self.info().mode
+    }
+
+    /// Whether lines that are known already are taken as the page's text; an engine that writes a
+    /// page out by itself has no use for them.
+    fn takes_known_lines(&self) -> bool {
+        true
+    }
 
     /// Takes pages until the source closes and answers every page it took exactly once.
     ///

@@ -21,5 +21,5 @@ pub use ids::{DocId, JobId, LeaseId, SessionId, ShardIdx, page_id};
 pub use job::{ImageMode, JobSpec, RenderSpec, SplitSpec, TextLayerMode};
 pub use page::{PageImage, Rotation};
 pub use plan::{PlannedDocument, PlannedWork, shard_lines};
-pub use recognition::{Block, Flag, Label, Line, Quad, Recognition, Rect};
+pub use recognition::{Block, Flag, Label, Line, Parsed, Quad, Recognition, Rect};
 pub use trouble::{Stage, Trouble, TroubleCode};

@@ -2,10 +2,12 @@
 //! 0 to 1, origin top left, x right, y down.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::EngineInfo;
 use crate::page::Rotation;
 use crate::trouble::closed_list;
 
@@ -141,6 +143,17 @@ impl From<Rect> for Quad {
     }
 }
 
+/// What deep parsing asked of a picture, and what it was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parsed {
+    /// The question as it was put.
+    pub asked: String,
+    /// What the answer was taken for: `table` (of a chart), `smiles`, `geometry`, `description`.
+    pub kind: String,
+    /// The answer: an HTML table, a SMILES string, a dictionary as JSON, or prose.
+    pub text: String,
+}
+
 /// One block of a page, in reading order among its siblings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Block {
@@ -164,6 +177,9 @@ pub struct Block {
     pub level: Option<u32>,
     /// 0 to 1.
     pub confidence: Option<f32>,
+    /// Pictures that were asked about by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parsed: Option<Parsed>,
 }
 
 /// One line of text as read.
@@ -180,7 +196,7 @@ pub struct Line {
 }
 
 /// A page as an engine read it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recognition {
     /// Turn that makes the image the engine was given upright; coordinates are after this turn.
     pub rotation: Rotation,
@@ -195,11 +211,70 @@ pub struct Recognition {
     pub confidence_p10: Option<f32>,
     /// `stop`, `length` or `repetition`; `None` for engines that do not generate.
     pub finish_reason: Option<String>,
+    /// Tokens generated.
     pub output_tokens: Option<u32>,
+    /// Tokens of the page image that the decoder saw.
     pub vision_tokens: Option<u32>,
+    /// `text` in the engine's own tokenizer; `None` for engines that have none.
+    #[serde(default)]
+    pub text_tokens: Option<u32>,
     pub flags: Vec<Flag>,
     /// The page's own time in the engine; in a batch, its share.
     pub infer: Duration,
+    /// Who read the page, where it was not the engine that was asked.
+    #[serde(default, with = "shared")]
+    pub read_by: Option<Arc<EngineInfo>>,
+    /// The engine that gave the page up first, if another one read it.
+    #[serde(default)]
+    pub fallback_from: Option<String>,
+    /// Tries that led to this, from 1.
+    #[serde(default = "once")]
+    pub attempt: u32,
+}
+
+impl Default for Recognition {
+    /// A blank page that was read at once.
+    fn default() -> Self {
+        Self {
+            rotation: Rotation::None,
+            text: String::new(),
+            blocks: Vec::new(),
+            lines: None,
+            confidence: None,
+            confidence_p10: None,
+            finish_reason: None,
+            output_tokens: None,
+            vision_tokens: None,
+            text_tokens: None,
+            flags: Vec::new(),
+            infer: Duration::ZERO,
+            read_by: None,
+            fallback_from: None,
+            attempt: once(),
+        }
+    }
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// What is shared in memory is written out as it is.
+mod shared {
+    use super::{Arc, Deserialize, EngineInfo, Serialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        value: &Option<Arc<EngineInfo>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_deref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Arc<EngineInfo>>, D::Error> {
+        Ok(Option::<EngineInfo>::deserialize(from)?.map(Arc::new))
+    }
 }
 
 #[cfg(test)]
@@ -223,6 +298,36 @@ mod tests {
                 x1: 1.0,
                 y1: 0.5
             }
+        );
+    }
+
+    #[test]
+    fn recognition_comes_back_from_json_and_older_ones_were_read_at_once() {
+        let read_by = EngineInfo {
+            name: "pp-ocr".into(),
+            version: "1".into(),
+            model_id: "m".into(),
+            model_revision: "r".into(),
+            mode: "small".into(),
+        };
+        let page = Recognition {
+            read_by: Some(Arc::new(read_by)),
+            fallback_from: Some("deepseek-ocr".into()),
+            attempt: 3,
+            ..Recognition::default()
+        };
+        let mut json = serde_json::to_value(&page).unwrap();
+        assert_eq!(
+            serde_json::from_value::<Recognition>(json.clone()).unwrap(),
+            page
+        );
+        let fields = json.as_object_mut().unwrap();
+        for newer in ["text_tokens", "read_by", "fallback_from", "attempt"] {
+            assert!(fields.remove(newer).is_some(), "{newer}");
+        }
+        assert_eq!(
+            serde_json::from_value::<Recognition>(json).unwrap(),
+            Recognition::default()
         );
     }
 

@@ -73,6 +73,7 @@ fn block(page: &Page<'_>, draft: &Draft) -> Block {
         parent: draft.parent.and_then(|parent| u32::try_from(parent).ok()),
         level: draft.level,
         confidence: (chars > 0.0).then(|| (sum / chars).clamp(0.0, 1.0)),
+        parsed: None,
     }
 }
 

@@ -56,6 +56,7 @@ impl ScriptedEngine {
             parent: None,
             level: None,
             confidence: Some(0.75),
+            parsed: None,
         };
         Recognition {
             rotation: Rotation::None,

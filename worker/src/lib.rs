@@ -16,7 +16,7 @@ mod worker;
 
 pub use config::{MOST_PREFETCHED, WorkerConfig};
 pub use drain::{DrainedBy, Left, Shutdown};
-pub use engine::EnginePool;
+pub use engine::{EnginePool, Ladder, Rung};
 pub use error::{Error, Result};
 pub use status::{WorkerHealth, WorkerStatus};
 pub use worker::Worker;

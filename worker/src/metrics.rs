@@ -45,6 +45,11 @@ pub fn describe() {
         "Time engine threads had pages to read, by device"
     );
     describe_counter!(
+        "quire_worker_fallback_pages_total",
+        Unit::Count,
+        "Pages that an engine gave up and another engine or mode was asked for, by from, to and reason: length, repetition, trouble"
+    );
+    describe_counter!(
         "quire_worker_store_errors_total",
         Unit::Count,
         "Transfers with object storage that failed and were tried again or given up, by operation: plan, fetch, upload"
@@ -66,6 +71,17 @@ pub(crate) fn pages(outcome: &'static str, n: u32) {
     if n > 0 {
         metrics::counter!("quire_worker_pages_total", "outcome" => outcome).increment(u64::from(n));
     }
+}
+
+/// A page that goes down the ladder of fallbacks.
+pub(crate) fn fallback(from: String, to: String, reason: &'static str) {
+    metrics::counter!(
+        "quire_worker_fallback_pages_total",
+        "from" => from,
+        "to" => to,
+        "reason" => reason
+    )
+    .increment(1);
 }
 
 /// Time a stage took.

@@ -189,6 +189,7 @@ mod tests {
             parent: None,
             level: None,
             confidence: None,
+            parsed: None,
         }
     }
 

@@ -168,6 +168,7 @@ fn layout() -> (String, Vec<Block>) {
             parent: (at == 1).then_some(0),
             level: (at == 0).then_some(1),
             confidence: Some(0.9),
+            parsed: None,
         });
     }
     layout.push(Block {
@@ -187,6 +188,7 @@ fn layout() -> (String, Vec<Block>) {
         parent: None,
         level: None,
         confidence: None,
+        parsed: None,
     });
     (text, layout)
 }

@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ticket: ticket as u64,
             image,
             known_lines: None,
+            mode: None,
         };
         let name = path
             .file_stem()

@@ -36,6 +36,7 @@ fn read(image: PageImage) -> Recognition {
         ticket: 0,
         image: Arc::new(image),
         known_lines: None,
+        mode: None,
     };
     ENGINE.lock().unwrap().read_page(&request).unwrap()
 }
@@ -165,6 +166,7 @@ fn page_of_known_lines_keeps_their_text() {
         ticket: 0,
         image,
         known_lines: Some(vec![known]),
+        mode: None,
     };
     let page = ENGINE.lock().unwrap().read_page(&request).unwrap();
     assert_eq!(page.text.trim(), "Taken from the file, not from pixels.");
@@ -209,6 +211,7 @@ fn every_page_is_answered_once_and_a_fork_answers_alike() {
             ticket,
             image: Arc::clone(image),
             known_lines: None,
+            mode: None,
         })
     };
     let mut fork = ENGINE.lock().unwrap().fork().unwrap();

@@ -1,7 +1,10 @@
 //! The engines of a worker behind one door: pages go in from async code, answers come back to
 //! whoever asked, whichever engine thread was free.
 
+mod ladder;
 mod thread;
+
+pub use ladder::{Ladder, Rung};
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -27,6 +30,7 @@ const ENDED: &str = "its threads have ended";
 /// What the pool and its threads both see.
 struct Shared {
     info: EngineInfo,
+    takes_known_lines: bool,
     /// Where the engines run, each once.
     devices: Vec<String>,
     in_flight: usize,
@@ -97,6 +101,7 @@ impl EnginePool {
         let (queue, pages) = crossbeam_channel::bounded(in_flight);
         let shared = Arc::new(Shared {
             info: first.info().clone(),
+            takes_known_lines: first.takes_known_lines(),
             devices,
             in_flight,
             n_living: AtomicUsize::new(engines.len()),
@@ -128,6 +133,11 @@ impl EnginePool {
         self.shared.devices.clone()
     }
 
+    /// Whether lines of a trusted text layer are taken as a page's text.
+    pub(crate) fn takes_known_lines(&self) -> bool {
+        self.shared.takes_known_lines
+    }
+
     /// Whether every engine has given up: no page will be read any more.
     pub(crate) fn is_lost(&self) -> bool {
         self.shared.n_living.load(Ordering::Acquire) == 0
@@ -147,6 +157,27 @@ impl EnginePool {
         image: Arc<PageImage>,
         known_lines: Option<Vec<Line>>,
     ) -> Result<std::result::Result<Recognition, Trouble>> {
+        self.ask(image, known_lines, None).await
+    }
+
+    /// Reads one page in a mode that the engines take beside their own.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_in_mode(
+        &self,
+        image: Arc<PageImage>,
+        mode: &str,
+    ) -> Result<std::result::Result<Recognition, Trouble>> {
+        self.ask(image, None, Some(mode.to_owned())).await
+    }
+
+    async fn ask(
+        &self,
+        image: Arc<PageImage>,
+        known_lines: Option<Vec<Line>>,
+        mode: Option<String>,
+    ) -> Result<std::result::Result<Recognition, Trouble>> {
         let gone = |message: &str| Error::Engine {
             message: format!("{}: {message}", self.shared.info.name),
             fault: Fault::Bug,
@@ -164,6 +195,7 @@ impl EnginePool {
             ticket,
             image,
             known_lines,
+            mode,
         };
         if self.queue.try_send(request).is_err() {
             self.shared.waiting().remove(&ticket);

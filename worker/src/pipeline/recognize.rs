@@ -194,6 +194,7 @@ impl Reader {
         let known_lines = text_layer
             .as_ref()
             .filter(|_| spec.text_layer == TextLayerMode::Prefer)
+            .filter(|_| self.engine.takes_known_lines())
             .and_then(|layer| trusted_lines(maker.planned(), page_idx, layer));
         let from_layer = known_lines.is_some();
         let recognition = match self.engine.read(Arc::clone(&image), known_lines).await? {

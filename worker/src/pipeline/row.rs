@@ -267,7 +267,11 @@ impl RowMaker {
             Rotation::Quarter | Rotation::ThreeQuarters => (facts.height_pt, facts.width_pt),
             Rotation::None | Rotation::Half => (facts.width_pt, facts.height_pt),
         };
-        let engine = self.engine.clone();
+        let engine = match recognition.read_by.as_deref() {
+            Some(other) => other.clone(),
+            None => self.engine.clone(),
+        };
+        let compression_ratio = compression(recognition.text_tokens, recognition.vision_tokens);
         PageRow {
             doc_id: planned.doc_id.clone(),
             content_sha256: planned.content_sha256.clone(),
@@ -308,12 +312,12 @@ impl RowMaker {
             model_id: engine.model_id,
             model_revision: engine.model_revision,
             engine_mode: engine.mode,
-            fallback_from: None,
-            attempt: int(planned.earlier_attempts + 1),
-            text_tokens: None,
+            fallback_from: recognition.fallback_from,
+            attempt: int(planned.earlier_attempts.saturating_add(recognition.attempt)),
+            text_tokens: recognition.text_tokens.map(int),
             output_tokens: recognition.output_tokens.map(int),
             vision_tokens: recognition.vision_tokens.map(int),
-            compression_ratio: None,
+            compression_ratio,
             render_ms: Some(millis(facts.render)),
             infer_ms: Some(millis(recognition.infer)),
             total_ms: Some(millis(facts.start.elapsed())),
@@ -329,6 +333,12 @@ impl RowMaker {
             page_id,
         }
     }
+}
+
+/// Tokens of text that each token of the page's image stands for.
+fn compression(text_tokens: Option<u32>, vision_tokens: Option<u32>) -> Option<f32> {
+    let vision = vision_tokens.filter(|&tokens| tokens > 0)?;
+    Some(text_tokens? as f32 / vision as f32)
 }
 
 fn millis(duration: Duration) -> i32 {
@@ -421,6 +431,14 @@ fn flags(recognition: &Recognition, image: &PageImage, agreement: Option<f32>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn compression_is_text_over_vision_where_both_are_counted() {
+        assert_eq!(compression(Some(640), Some(64)), Some(10.0));
+        assert_eq!(compression(Some(640), None), None);
+        assert_eq!(compression(None, Some(64)), None);
+        assert_eq!(compression(Some(640), Some(0)), None);
+    }
 
     #[test]
     fn a_box_turns_with_its_page() {

@@ -159,6 +159,7 @@ mod tests {
             parent: None,
             level: Some(2),
             confidence: Some(0.9),
+            parsed: None,
         };
         let view = PageView {
             page_id: "d-000003",
