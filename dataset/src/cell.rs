@@ -58,6 +58,11 @@ pub(crate) trait Cell: Sized {
 
     fn data_type() -> DataType;
 
+    /// The cell of a column that an older minor version of the schema did not have.
+    fn absent() -> Result<Self, CellProblem> {
+        Err(CellProblem::new("is missing"))
+    }
+
     /// An array of the cells; `None` is null.
     fn array<'a, I>(cells: I) -> ArrayRef
     where
@@ -121,7 +126,7 @@ macro_rules! columns {
                 let mut columns = columns.iter();
                 $(let $field = match columns.next() {
                     Some(column) => <$ty as $crate::cell::Cell>::read(column, row),
-                    None => Err($crate::cell::CellProblem::new("is missing")),
+                    None => <$ty as $crate::cell::Cell>::absent(),
                 }
                 .map_err(|problem| problem.within(stringify!($field)))?;)*
                 Ok(Self { $($field,)* })
@@ -417,6 +422,10 @@ impl<T: Cell> Cell for Option<T> {
 
     fn data_type() -> DataType {
         T::data_type()
+    }
+
+    fn absent() -> Result<Self, CellProblem> {
+        Ok(None)
     }
 
     fn array<'a, I>(cells: I) -> ArrayRef

@@ -3,12 +3,23 @@
 
 use arrow_array::ArrayRef;
 use arrow_schema::DataType;
-use quire_core::{Block, Label, Line, Quad, Rect};
+use quire_core::{Block, Label, Line, Parsed, Quad, Rect};
 
-use crate::cell::{Cell, CellProblem, Columns, columns, read_struct, struct_array};
+use crate::cell::{Cell, CellProblem, Columns, columns, read_struct, struct_array, struct_cell};
 
 columns! {
-    /// An element of `layout`.
+    /// What deep parsing asked of a picture, and what it was told.
+    pub(crate) struct ParsedElement {
+        pub(crate) asked: String,
+        pub(crate) kind: String,
+        pub(crate) text: String,
+    }
+}
+struct_cell!(ParsedElement);
+
+columns! {
+    /// An element of `layout`. What a later minor version adds stands at its end: files of an
+    /// older one lack it.
     pub(crate) struct LayoutElement {
         pub(crate) label: Label,
         pub(crate) label_raw: String,
@@ -25,6 +36,7 @@ columns! {
         pub(crate) parent: Option<i32>,
         pub(crate) level: Option<i32>,
         pub(crate) confidence: Option<f32>,
+        pub(crate) parsed: Option<ParsedElement>,
     }
 }
 
@@ -64,6 +76,11 @@ impl From<&Block> for LayoutElement {
             parent: block.parent.map(saturated),
             level: block.level.map(saturated),
             confidence: block.confidence,
+            parsed: block.parsed.as_ref().map(|parsed| ParsedElement {
+                asked: parsed.asked.clone(),
+                kind: parsed.kind.clone(),
+                text: parsed.text.clone(),
+            }),
         }
     }
 }
@@ -102,6 +119,11 @@ impl TryFrom<LayoutElement> for Block {
                 .map(|depth| unsigned(depth, "level"))
                 .transpose()?,
             confidence: element.confidence,
+            parsed: element.parsed.map(|parsed| Parsed {
+                asked: parsed.asked,
+                kind: parsed.kind,
+                text: parsed.text,
+            }),
         })
     }
 }

@@ -10,14 +10,15 @@ use crate::schema::{SCHEMA_VERSION, SCHEMA_VERSION_KEY, TABLE_KEY, Table};
 
 /// Who wrote a file. It changes whenever the same rows would give other bytes: a seal that one
 /// writer began is never finished by another.
-pub const WRITER: &str = "quire-dataset version 1.0.0 (build 1)";
+pub const WRITER: &str = "quire-dataset version 1.1.0 (build 1)";
 
 /// Leaves whose values hardly repeat: a dictionary of them is a second copy, and the smallest
 /// and largest text tell a reader nothing.
-const BULKY: [&[&str]; 5] = [
+const BULKY: [&[&str]; 6] = [
     &["text"],
     &["layout", "list", "element", "text"],
     &["layout", "list", "element", "html"],
+    &["layout", "list", "element", "parsed", "text"],
     &["lines", "list", "element", "text"],
     &["image", "bytes"],
 ];

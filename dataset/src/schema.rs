@@ -16,7 +16,7 @@ use crate::row::{DocumentRow, ErrorRow, PageRow, PartRow, PartStatus, closed_lis
 
 /// Version of the schemas, in each file's metadata and in version files. A new column is a new
 /// minor version.
-pub const SCHEMA_VERSION: &str = "1.0.0";
+pub const SCHEMA_VERSION: &str = "1.1.0";
 
 /// Key of a file's metadata that names its table.
 pub const TABLE_KEY: &str = "quire.table";

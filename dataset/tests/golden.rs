@@ -15,7 +15,7 @@ use quire_core::JobId;
 use quire_dataset::{
     CommitLog, Dataset, DocumentRow, ErrorRow, Output, PageRow, WRITER, seal, verify,
 };
-use support::request;
+use support::{Fate, Made, request};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v1")
@@ -88,6 +88,35 @@ async fn parts_of_the_first_release_seal_to_the_same_bytes() {
     }
     let report = verify(&output).await.unwrap();
     assert_eq!(report.violations, []);
+}
+
+/// All files of a version have one schema, or readers that take them together fail: the first
+/// version of a newer one writes what its parent held anew.
+#[tokio::test]
+async fn a_dataset_of_the_first_release_grows_into_one_schema() {
+    let golden = golden();
+    let folder = tempfile::tempdir().unwrap();
+    for part in ["out", "out.quire"] {
+        copy(&golden.join(part), &folder.path().join(part));
+    }
+    let output = Output::open_local(&folder.path().join("out")).unwrap();
+    let rows = async || -> Vec<PageRow> {
+        let dataset = Dataset::open(&output).await.unwrap();
+        dataset.rows().collect().await.unwrap()
+    };
+    let before = rows().await;
+    let documents = [(200, Made::Pages(vec![Fate::Ok; 2]))];
+    let shards = support::shards(&JobId::new("third"), &documents, 10, false);
+    let (area, planned) = support::commit(&output, "third", &shards).await;
+    let sealed = seal(&output, &area, request(folder.path(), Some(planned)));
+    let version = sealed.await.unwrap().version;
+    let old = version.files.iter().filter(|file| !file.path.starts_with("data/v000003/"));
+    assert_eq!(old.count(), 0);
+    let report = verify(&output).await.unwrap();
+    assert_eq!(report.violations, []);
+    let after = rows().await;
+    assert_eq!(after.len(), before.len() + 2);
+    assert!(before.iter().all(|page| after.contains(page)));
 }
 
 fn copy(from: &Path, to: &Path) {

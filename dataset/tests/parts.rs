@@ -13,7 +13,7 @@ use std::path::Path;
 use bytes::Bytes;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use proptest::prelude::*;
-use quire_core::{Block, Flag, JobId, Label, LeaseId, Quad, Rect};
+use quire_core::{Block, Flag, JobId, Label, LeaseId, Parsed, Quad, Rect};
 use quire_dataset::{EmbeddedImage, Output, PageRow, PartRow, PartSummary, PartWriter};
 use support::{commit, request, shards, some_documents};
 
@@ -128,9 +128,10 @@ fn any_block() -> impl Strategy<Value = Block> {
         ),
         prop::option::of((0..99_u32, 0..99_u32)),
         (prop::option::of(0..9_u32), prop::option::of(1..6_u32)),
+        prop::option::of((".{0,20}", "[a-z]{0,9}", ".{0,20}")),
     )
         .prop_map(
-            |(label, label_raw, (x0, y0, x1, y1, confidence), quad, texts, range, place)| Block {
+            |(label, label_raw, (x0, y0, x1, y1, confidence), quad, texts, range, place, parsed)| Block {
                 label,
                 label_raw,
                 rect: Rect { x0, y0, x1, y1 },
@@ -142,6 +143,7 @@ fn any_block() -> impl Strategy<Value = Block> {
                 parent: place.0,
                 level: place.1,
                 confidence,
+                parsed: parsed.map(|(asked, kind, text)| Parsed { asked, kind, text }),
             },
         )
 }

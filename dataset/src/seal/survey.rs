@@ -14,7 +14,7 @@ use crate::manifest::{CommitLog, PartEntry};
 use crate::object::ParquetObject;
 use crate::paths::in_job;
 use crate::row::{PartStatus, Split};
-use crate::schema::Table;
+use crate::schema::{SCHEMA_VERSION, Table};
 use crate::split::SplitRule;
 use crate::version::VersionFile;
 
@@ -333,14 +333,17 @@ impl Survey {
             let counts = self.surviving(output, job_id, &file.path).await?;
             self.n_errors += counts.iter().map(|&(rows, _)| rows).sum::<u64>();
         }
+        // All files of a version have one schema, or readers that take them together fail.
+        let is_current = parent.schema_version == SCHEMA_VERSION;
         for file in parent.files_of(Table::Pages) {
             // Without a common document there is nothing to replace, and no need to look.
-            if !is_met {
+            if !is_met && is_current {
                 self.kept.push(file.path.clone());
                 continue;
             }
             let counts = self.surviving(output, job_id, &file.path).await?;
-            if counts.iter().map(|&(rows, _)| rows).sum::<u64>() == file.rows {
+            let surviving = counts.iter().map(|&(rows, _)| rows).sum::<u64>();
+            if is_current && surviving == file.rows {
                 self.kept.push(file.path.clone());
                 continue;
             }
