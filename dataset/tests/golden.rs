@@ -110,7 +110,10 @@ async fn a_dataset_of_the_first_release_grows_into_one_schema() {
     let (area, planned) = support::commit(&output, "third", &shards).await;
     let sealed = seal(&output, &area, request(folder.path(), Some(planned)));
     let version = sealed.await.unwrap().version;
-    let old = version.files.iter().filter(|file| !file.path.starts_with("data/v000003/"));
+    let old = version
+        .files
+        .iter()
+        .filter(|file| !file.path.starts_with("data/v000003/"));
     assert_eq!(old.count(), 0);
     let report = verify(&output).await.unwrap();
     assert_eq!(report.violations, []);

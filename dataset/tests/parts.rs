@@ -131,7 +131,16 @@ fn any_block() -> impl Strategy<Value = Block> {
         prop::option::of((".{0,20}", "[a-z]{0,9}", ".{0,20}")),
     )
         .prop_map(
-            |(label, label_raw, (x0, y0, x1, y1, confidence), quad, texts, range, place, parsed)| Block {
+            |(
+                label,
+                label_raw,
+                (x0, y0, x1, y1, confidence),
+                quad,
+                texts,
+                range,
+                place,
+                parsed,
+            )| Block {
                 label,
                 label_raw,
                 rect: Rect { x0, y0, x1, y1 },

@@ -76,9 +76,7 @@ impl Ladder {
                 mode: mode.clone(),
                 ..self.first.info().clone()
             }),
-            Rung::Engine(engine) => {
-                Station::new(engine.info().clone(), engine.takes_known_lines())
-            }
+            Rung::Engine(engine) => Station::new(engine.info().clone(), engine.takes_known_lines()),
         });
         std::iter::once(first).chain(lower).collect()
     }

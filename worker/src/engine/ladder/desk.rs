@@ -254,7 +254,10 @@ impl<'a> Desk<'a> {
             return Err(Trouble::new(Stage::Recognize, TroubleCode::Other, message));
         };
         let further = troubles.map(|(station, trouble)| {
-            format!("; {}: {}", self.stations[station].info.name, trouble.message)
+            format!(
+                "; {}: {}",
+                self.stations[station].info.name, trouble.message
+            )
         });
         let message: String = std::iter::once(first.message).chain(further).collect();
         Err(Trouble::new(first.stage, first.code, message))

@@ -207,13 +207,7 @@ fn each_page_is_read_by_the_first_rung_that_can() {
         );
         let expected = match ticket {
             2 | 9 => ("base", Some(("first", "base")), Some("first"), 2, true),
-            3 => (
-                "second",
-                Some(("second", "gundam")),
-                Some("first"),
-                3,
-                true,
-            ),
+            3 => ("second", Some(("second", "gundam")), Some("first"), 3, true),
             _ => ("first", None, None, 1, false),
         };
         assert_eq!(told, expected, "page {ticket}");
