@@ -1,6 +1,25 @@
 //! A page as the views that the model was trained on.
 //!
 //! Pixel for pixel: Pillow's bicubic, padding and tile grid. Another resizer costs text quality.
+//!
+//! - `modes`: the published modes by name, and how many of the prompt's slots a page takes;
+//! - `grid`: how many tiles, and in which arrangement;
+//! - `resample`: the resizer, in integers;
+//! - `views`: the global view and the tiles.
+
+mod grid;
+mod modes;
+mod resample;
+mod views;
+
+use std::fmt;
+
+pub use modes::UnknownMode;
+pub use resample::resized;
+
+/// Pixels of a patch's side and of a compressed cell's side, in both models.
+const PATCH: u32 = 16;
+const PATCHES_PER_CELL: u32 = 4;
 
 /// How a page is cut into views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +44,18 @@ pub struct Grid {
 }
 
 /// A square picture, 8 bits a channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct View {
     /// Pixels of a side.
     pub side: u32,
     /// RGB, rows of pixels.
     pub rgb: Vec<u8>,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "View({0}x{0})", self.side)
+    }
 }
 
 /// All that the vision towers see of a page.
