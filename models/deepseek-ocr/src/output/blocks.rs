@@ -101,7 +101,12 @@ pub(super) fn build(piece: Piece, task: &Task, drafts: &mut Vec<Draft>) {
     if place.label == Label::Picture {
         return pictures(&place, &piece.boxes, &content, drafts);
     }
-    let parts = tables::parts(&content);
+    let parts = if place.label == Label::Code && !content.is_empty() {
+        // Tags in a listing are its text.
+        vec![Part::Text(content)]
+    } else {
+        tables::parts(&content)
+    };
     if parts.is_empty() && !piece.boxes.is_empty() {
         drafts.push(place.draft(String::new(), String::new()));
     }
@@ -354,6 +359,7 @@ mod tests {
             assert_eq!(draft.markdown, "```\nx = 1\ny\n```");
         }
         assert_eq!(only("algorithm", "```").block.text, "");
+        assert_eq!(only("code", "<td>1</td>").block.label, Label::Code);
     }
 
     #[test]

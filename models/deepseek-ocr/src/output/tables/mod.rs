@@ -1,39 +1,11 @@
 //! Tables as the model writes them: HTML, read as leniently as browsers do and written anew, so
 //! that what leaves is well-formed whatever came.
 
-use std::fmt::Write as _;
+mod tags;
+mod write;
 
+use self::tags::{KEPT, Tag, close, decoded, escape, is_cut_tag, open, span, tag};
 use super::formulas::{self, Span};
-
-/// Columns or rows that a cell may cover.
-const MAX_SPAN: usize = 100;
-/// Longest tag, in bytes; more is no tag.
-const MAX_TAG: usize = 500;
-/// Tags that are kept inside a cell.
-const KEPT: [&str; 6] = ["sup", "sub", "b", "i", "u", "br"];
-/// Tags whose words are kept, but not they.
-const DROPPED: [&str; 14] = [
-    "table", "thead", "tbody", "tfoot", "tr", "td", "th", "caption", "colgroup", "col", "p", "div",
-    "span", "center",
-];
-const ENTITIES: [(&str, &str); 16] = [
-    ("amp", "&"),
-    ("lt", "<"),
-    ("gt", ">"),
-    ("quot", "\""),
-    ("apos", "'"),
-    ("nbsp", " "),
-    ("times", "×"),
-    ("minus", "−"),
-    ("plusmn", "±"),
-    ("deg", "°"),
-    ("le", "≤"),
-    ("ge", "≥"),
-    ("ndash", "–"),
-    ("mdash", "—"),
-    ("middot", "·"),
-    ("hellip", "…"),
-];
 
 /// A stretch of a block's content.
 #[derive(Debug, PartialEq)]
@@ -90,66 +62,6 @@ fn table_start(text: &str) -> Option<usize> {
         tag(&text[at..])
             .is_some_and(|(tag, _)| !tag.is_end && matches!(tag.name, "table" | "tr" | "td" | "th"))
     })
-}
-
-/// A tag that is known.
-#[derive(Debug)]
-struct Tag<'a> {
-    name: &'static str,
-    is_end: bool,
-    attributes: &'a str,
-}
-
-/// The tag at the start of a text and its bytes; `None` where it is text.
-fn tag(text: &str) -> Option<(Tag<'_>, usize)> {
-    let inner = text.strip_prefix('<')?;
-    let (is_end, inner) = match inner.strip_prefix('/') {
-        Some(inner) => (true, inner),
-        None => (false, inner),
-    };
-    let n_name = inner
-        .find(|c: char| !c.is_ascii_alphanumeric())
-        .unwrap_or(inner.len());
-    let (written, behind) = inner.split_at(n_name);
-    let name = match written.to_ascii_lowercase().as_str() {
-        "strong" => "b",
-        "em" => "i",
-        name => KEPT
-            .into_iter()
-            .chain(DROPPED)
-            .find(|known| *known == name)?,
-    };
-    if !behind.starts_with(|c: char| c.is_whitespace() || c == '/' || c == '>') {
-        return None;
-    }
-    let end = behind.find(['<', '>']).filter(|&end| end <= MAX_TAG)?;
-    if !behind[end..].starts_with('>') {
-        return None;
-    }
-    let attributes = &behind[..end];
-    let len = text.len() - behind.len() + end + 1;
-    Some((
-        Tag {
-            name,
-            is_end,
-            attributes,
-        },
-        len,
-    ))
-}
-
-/// Whether a text is a tag of a table that the end of the answer cut.
-fn is_cut_tag(text: &str) -> bool {
-    let Some(inner) = text.strip_prefix('<').filter(|_| text.len() <= MAX_TAG) else {
-        return false;
-    };
-    let inner = inner
-        .strip_prefix('/')
-        .unwrap_or(inner)
-        .to_ascii_lowercase();
-    let name = inner.split(' ').next().unwrap_or_default();
-    let is_start = |tag: &&str| tag.starts_with(&inner) || *tag == name;
-    !inner.contains('>') && ["table", "tr", "td", "th"].iter().any(is_start)
 }
 
 /// Puts a table together from its tags.
@@ -324,30 +236,6 @@ impl Builder {
     }
 }
 
-fn open(html: &mut String, name: &str) {
-    html.push('<');
-    html.push_str(name);
-    html.push('>');
-}
-
-fn close(html: &mut String, name: &str) {
-    html.push_str("</");
-    html.push_str(name);
-    html.push('>');
-}
-
-/// How many columns or rows an attribute asks for, at least 1.
-fn span(attributes: &str, name: &str) -> usize {
-    let lower = attributes.to_ascii_lowercase();
-    let value = lower
-        .split_once(name)
-        .and_then(|(_, behind)| behind.trim_start().strip_prefix('='))
-        .map(|value| value.trim_start().trim_start_matches(['"', '\'']))
-        .unwrap_or_default();
-    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
-    value[..digits].parse().unwrap_or(1).clamp(1, MAX_SPAN)
-}
-
 /// A cell's formulas all stand in its line.
 fn with_dollars(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -366,120 +254,6 @@ fn with_dollars(text: &str) -> String {
 
 fn collapsed(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn escape(text: &str, out: &mut String) {
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            c => out.push(c),
-        }
-    }
-}
-
-/// Text with its entities as characters; unknown ones stay.
-fn decoded(text: &str) -> String {
-    const LONGEST: usize = 10;
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('&') {
-        out.push_str(&rest[..at]);
-        let behind = &rest[at + 1..];
-        let end = behind.find(';').filter(|&end| end <= LONGEST);
-        match end.and_then(|end| entity(&behind[..end]).map(|text| (text, end))) {
-            Some((text, end)) => {
-                out.push_str(&text);
-                rest = &behind[end + 1..];
-            }
-            None => {
-                out.push('&');
-                rest = behind;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-fn entity(name: &str) -> Option<String> {
-    let code = match name.strip_prefix('#') {
-        Some(number) => match number.strip_prefix(['x', 'X']) {
-            Some(hex) => u32::from_str_radix(hex, 16).ok()?,
-            None => number.parse().ok()?,
-        },
-        None => {
-            let (_, text) = ENTITIES.iter().find(|(known, _)| *known == name)?;
-            return Some((*text).to_owned());
-        }
-    };
-    let c = char::from_u32(code)?;
-    (!c.is_control()).then(|| c.to_string())
-}
-
-impl Table {
-    /// Cells by tab, rows by newline. A cell that covers several is followed by empty ones, to
-    /// its right and below.
-    pub(super) fn plain(&self) -> String {
-        // Rows that a cell above still covers, by column.
-        let mut covered: Vec<usize> = Vec::new();
-        let rows = self.rows.iter().map(|row| {
-            let mut texts: Vec<&str> = Vec::new();
-            for cell in row {
-                skip_covered(&mut covered, &mut texts);
-                for column in 0..cell.columns {
-                    if covered.len() <= texts.len() {
-                        covered.push(0);
-                    }
-                    covered[texts.len()] = cell.rows - 1;
-                    texts.push(if column == 0 { &cell.plain } else { "" });
-                }
-            }
-            // Covered cells to the right of the row's last.
-            for below in covered.iter_mut().skip(texts.len()) {
-                *below = below.saturating_sub(1);
-            }
-            let mut line = texts.join("\t");
-            line.truncate(line.trim_end_matches('\t').len());
-            line
-        });
-        rows.collect::<Vec<_>>().join("\n")
-    }
-
-    /// The table without attributes but spans, and without empty lines, so that Markdown takes it
-    /// as one block.
-    pub(super) fn html(&self) -> String {
-        let mut out = String::from("<table>\n");
-        for row in &self.rows {
-            out.push_str("<tr>");
-            for cell in row {
-                let name = if cell.is_head { "th" } else { "td" };
-                out.push('<');
-                out.push_str(name);
-                for (attribute, n) in [("colspan", cell.columns), ("rowspan", cell.rows)] {
-                    if n > 1 {
-                        // Writing to a string cannot fail.
-                        write!(out, " {attribute}=\"{n}\"").unwrap_or_default();
-                    }
-                }
-                out.push('>');
-                out.push_str(&cell.html);
-                close(&mut out, name);
-            }
-            out.push_str("</tr>\n");
-        }
-        out.push_str("</table>");
-        out
-    }
-}
-
-/// Empty cells for the columns that cells above reach down into.
-fn skip_covered(covered: &mut [usize], texts: &mut Vec<&str>) {
-    while let Some(below) = covered.get_mut(texts.len()).filter(|below| **below > 0) {
-        *below -= 1;
-        texts.push("");
-    }
 }
 
 #[cfg(test)]
