@@ -38,11 +38,9 @@ pub enum Task {
 /// A task that cannot be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UnknownTask {
-    #[error("no task {0:?}; there are {WORDS}")]
+    #[error("no task {0:?}; there are {known}", known = WORDS)]
     Name(String),
-    #[error(
-        "the phrase to locate must be one line of 1 to {MAX_PHRASE} characters without markers"
-    )]
+    #[error("the phrase to locate must be one line of 1 to {most} characters without markers")]
     Phrase,
 }
 

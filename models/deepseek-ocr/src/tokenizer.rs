@@ -76,9 +76,7 @@ impl TextTokenizer {
             inner,
             tokens: config.tokens,
         };
-        tokenizer
-            .check(config.decoder.vocabulary)
-            .map_err(|reason| refuse(reason))?;
+        tokenizer.check(config.decoder.vocabulary).map_err(refuse)?;
         Ok(tokenizer)
     }
 

@@ -216,7 +216,7 @@ fn a_wrong_tokenizer_is_refused_with_the_reason() {
     });
     assert!(error.ends_with("takes <|ref|> apart"), "{error}");
 
-    let error = changed(|json| json["decoder"] = Value::Null);
+    let error = changed(|json| json["pre_tokenizer"] = Value::Null);
     assert!(error.contains("not byte-level"), "{error}");
 
     let error = changed(|json| json["model"]["type"] = json!("Something"));

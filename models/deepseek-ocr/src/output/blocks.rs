@@ -152,7 +152,7 @@ fn found(phrase: &str, boxes: &[Rect], content: &str, drafts: &mut Vec<Draft>) {
 /// A picture for every box; what was written of it belongs to the last.
 fn pictures(place: &Place, boxes: &[Rect], content: &str, drafts: &mut Vec<Draft>) {
     let boxes = if boxes.is_empty() {
-        &[place.rect]
+        std::slice::from_ref(&place.rect)
     } else {
         boxes
     };

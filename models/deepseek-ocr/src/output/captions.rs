@@ -75,7 +75,7 @@ mod tests {
         let raw = [
             marker("image", "0, 0, 400, 300"),
             marker("image_caption", "0, 310, 400, 330") + "A\n\n",
-            marker("image", "0, 340, 400, 700"),
+            marker("image", "0, 360, 400, 700"),
             marker("table_caption", "500, 0, 900, 20") + "B\n\n",
             marker("table", "500, 30, 900, 300") + "<table><tr><td>1</td></tr></table>\n\n",
             marker("table_footnote", "500, 305, 900, 320") + "C",

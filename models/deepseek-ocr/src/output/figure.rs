@@ -262,15 +262,23 @@ fn atoms(text: &str) -> Option<usize> {
     (n_branches == 0 && open_rings.iter().all(|is_open| !is_open)).then_some(n_atoms)
 }
 
-/// `NH4+`, `C@@H`, `13C`, `Fe+2`.
+/// `NH4+`, `C@@H`, `13C`, `Fe+2`: mass, symbol, then hydrogen, charge and the like.
 fn is_bracket_atom(inside: &str) -> bool {
-    const LONGEST: usize = 20;
     let symbol = inside.trim_start_matches(|c: char| c.is_ascii_digit());
-    symbol.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*')
-        && inside.len() <= LONGEST
-        && inside
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '@' | '+' | '-' | ':' | '*'))
+    let mut chars = symbol.chars();
+    let behind = match chars.next() {
+        Some(c) if c.is_ascii_uppercase() => {
+            let behind = chars.as_str();
+            behind
+                .strip_prefix(|c: char| c.is_ascii_lowercase())
+                .unwrap_or(behind)
+        }
+        Some('b' | 'c' | 'n' | 'o' | 'p' | 's' | '*') => chars.as_str(),
+        _ => return false,
+    };
+    behind
+        .chars()
+        .all(|c| c.is_ascii_digit() || matches!(c, '@' | 'H' | '+' | '-' | ':'))
 }
 
 #[cfg(test)]
@@ -314,6 +322,7 @@ mod tests {
             "2024",
             "-",
             "[see below]",
+            "[see]",
             "C%",
             "C%9é",
         ] {

@@ -2,7 +2,9 @@
 //!
 //! Each axis is a weighted sum over a window that widens when the image shrinks, in fixed point:
 //! rows of pixels first, then columns, with 8-bit values in between. The sums are the same in any
-//! order, so they are taken several pixels at a time.
+//! order, so they are taken several pixels at a time, on the widest vectors that the CPU has.
+
+use pulp::{Simd, WithSimd};
 
 /// Fraction bits of a weight.
 const BITS: u32 = 22;
@@ -40,14 +42,23 @@ pub fn resized(rgb: &[u8], size: (u32, u32), new_size: (u32, u32)) -> Vec<u8> {
     let arch = pulp::Arch::new();
     let narrow = (width != new_width).then(|| {
         let windows = windows(width, new_width);
-        arch.dispatch(|| across(rgb, width, height, &windows))
+        arch.dispatch(Across {
+            rgb,
+            width,
+            height,
+            windows: &windows,
+        })
     });
     let source = narrow.as_deref().unwrap_or(rgb);
     if height == new_height {
         return narrow.unwrap_or_else(|| rgb.to_vec());
     }
     let windows = windows(height, new_height);
-    arch.dispatch(|| down(source, new_width * 3, &windows))
+    arch.dispatch(Down {
+        rgb: source,
+        stride: new_width * 3,
+        windows: &windows,
+    })
 }
 
 /// The windows of all output samples of an axis.
@@ -101,6 +112,40 @@ fn byte(sum: i32) -> u8 {
 }
 
 /// The first pass: every row to the width that `windows` has.
+#[derive(Debug)]
+struct Across<'a> {
+    rgb: &'a [u8],
+    width: usize,
+    height: usize,
+    windows: &'a [Window],
+}
+
+impl WithSimd for Across<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) -> Vec<u8> {
+        across(self.rgb, self.width, self.height, self.windows)
+    }
+}
+
+/// The second pass: every column to the height that `windows` has; a row is `stride` bytes.
+#[derive(Debug)]
+struct Down<'a> {
+    rgb: &'a [u8],
+    stride: usize,
+    windows: &'a [Window],
+}
+
+impl WithSimd for Down<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) -> Vec<u8> {
+        down(self.rgb, self.stride, self.windows)
+    }
+}
+
 #[inline(always)]
 fn across(rgb: &[u8], width: usize, height: usize, windows: &[Window]) -> Vec<u8> {
     let new_width = windows.len();
@@ -138,7 +183,6 @@ fn across(rgb: &[u8], width: usize, height: usize, windows: &[Window]) -> Vec<u8
     out
 }
 
-/// The second pass: every column to the height that `windows` has; a row is `stride` bytes.
 #[inline(always)]
 fn down(rgb: &[u8], stride: usize, windows: &[Window]) -> Vec<u8> {
     let mut out = vec![0u8; stride * windows.len()];
