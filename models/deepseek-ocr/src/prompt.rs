@@ -40,7 +40,10 @@ pub enum Task {
 pub enum UnknownTask {
     #[error("no task {0:?}; there are {known}", known = WORDS)]
     Name(String),
-    #[error("the phrase to locate must be one line of 1 to {most} characters without markers")]
+    #[error(
+        "the phrase to locate must be one line of 1 to {most} characters without markers",
+        most = MAX_PHRASE
+    )]
     Phrase,
 }
 
