@@ -59,6 +59,7 @@ impl Place {
                 parent: None,
                 level: None,
                 confidence: None,
+                parsed: None,
             },
             markdown,
         }
