@@ -1,5 +1,13 @@
 //! What a checkpoint's `config.json` says of the network. Every size comes from there, so a
 //! shrunken model and the published ones go through the same code.
+//!
+//! Reading it, and refusing what this crate does not compute, is `parse`; the sizes of the
+//! published checkpoints, `published`.
+
+mod parse;
+mod published;
+
+pub use parse::ConfigError;
 
 /// Which published network it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,6 +16,24 @@ pub enum Architecture {
     One,
     /// `DeepseekOCR2ForCausalLM`: SAM and an encoder with learned queries, tiles of 768.
     Two,
+}
+
+impl Architecture {
+    /// As `architectures` of `config.json` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::One => "DeepseekOCRForCausalLM",
+            Self::Two => "DeepseekOCR2ForCausalLM",
+        }
+    }
+
+    /// The published checkpoint.
+    pub fn model_id(self) -> &'static str {
+        match self {
+            Self::One => "deepseek-ai/DeepSeek-OCR",
+            Self::Two => "deepseek-ai/DeepSeek-OCR-2",
+        }
+    }
 }
 
 /// The whole network.
@@ -47,6 +73,33 @@ pub struct SamConfig {
     pub compressor: [usize; 2],
     /// 1e-6.
     pub epsilon: f64,
+}
+
+impl SamConfig {
+    /// Values of one head: 64.
+    pub fn head_size(&self) -> usize {
+        self.width / self.n_heads
+    }
+
+    /// Width of the MLP's middle: 3072.
+    pub fn mlp(&self) -> usize {
+        self.width * self.mlp_ratio
+    }
+
+    /// Whether a block attends over the whole view.
+    pub fn is_global(&self, block: usize) -> bool {
+        self.global_blocks.contains(&block)
+    }
+
+    /// Rows of a block's tables of relative positions: 27, and 127 in global blocks.
+    pub fn relative_rows(&self, block: usize) -> usize {
+        let side = if self.is_global(block) {
+            self.table_side
+        } else {
+            self.window
+        };
+        2 * side - 1
+    }
 }
 
 /// What stands behind SAM.
@@ -92,6 +145,23 @@ pub struct QueryEncoderConfig {
     pub rope_theta: f64,
     /// 1e-6.
     pub epsilon: f64,
+}
+
+impl ClipConfig {
+    /// Values of one head: 64.
+    pub fn head_size(&self) -> usize {
+        self.width / self.n_heads
+    }
+}
+
+impl QueryEncoderConfig {
+    /// Values of one head: 64.
+    pub fn head_size(&self) -> usize {
+        self.width / self.n_heads
+    }
+
+    /// Queries of a tile of 768 pixels, and of a view of 1024: the published code fixes them.
+    pub const QUERIES: [(u32, usize); 2] = [(768, 144), (1024, 256)];
 }
 
 /// The decoder of experts.
