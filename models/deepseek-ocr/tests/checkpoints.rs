@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use burn::tensor::{DType, Device, Tensor};
 use deepseek_ocr::config::{Architecture, ModelConfig};
@@ -380,6 +381,36 @@ fn revision_follows_the_bytes_and_is_remembered_until_they_change() {
         fs::write(entry.unwrap().path(), "no json").unwrap();
     }
     assert_eq!(revision().len(), 64);
+}
+
+#[test]
+fn digest_is_remembered_by_size_and_time_of_a_file_that_lies_still() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, remembered) = (folder.path().join("file"), folder.path().join("remembered"));
+    let write = |text: &str, changed_at: Duration| {
+        fs::write(&path, text).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(UNIX_EPOCH + changed_at).unwrap();
+    };
+    let digest = || file_digest(&path, Some(&remembered)).unwrap();
+    let hour = Duration::from_secs(3600);
+    write("one", hour);
+    let first = digest();
+    // Nobody can tell such a change from none; it shows that nothing was read.
+    write("two", hour);
+    assert_eq!(digest(), first);
+    write("two", 2 * hour);
+    let second = digest();
+    assert_ne!(second, first);
+    write("longer", 2 * hour);
+    assert_ne!(digest(), second);
+    // What was written down no later than the file was changed is not believed.
+    let later = fs::metadata(folder.path()).unwrap().modified().unwrap();
+    let later = later.duration_since(UNIX_EPOCH).unwrap() + hour;
+    write("one", later);
+    assert_eq!(digest(), first);
+    write("two", later);
+    assert_ne!(digest(), first);
 }
 
 #[test]

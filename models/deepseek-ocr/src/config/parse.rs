@@ -53,13 +53,15 @@ impl ModelConfig {
         };
         fields.refuse_what_is_not_computed();
         let model = fields.model(architecture);
-        fields.check_fit(&model);
-        match fields.problems.is_empty() {
-            true => Ok(model),
-            false => Err(ConfigError {
-                problems: fields.problems,
-            }),
+        if fields.problems.is_empty() {
+            fields.check_fit(&model);
         }
+        if fields.problems.is_empty() {
+            return Ok(model);
+        }
+        Err(ConfigError {
+            problems: fields.problems,
+        })
     }
 }
 

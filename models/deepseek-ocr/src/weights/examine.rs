@@ -57,7 +57,7 @@ impl Examination {
     /// The first fault.
     pub fn into_checkpoint(mut self) -> Result<Checkpoint, CheckpointError> {
         if !self.faults.is_empty() {
-            return Err(self.faults.swap_remove(0));
+            return Err(self.faults.remove(0));
         }
         // A network that is not known is a fault.
         let config = self.config.ok_or_else(|| CheckpointError::Config {

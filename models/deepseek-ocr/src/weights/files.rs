@@ -137,7 +137,7 @@ fn read_text_if_there(path: &Path) -> Result<Option<String>, CheckpointError> {
         path: path.to_owned(),
         reason,
     };
-    let (mut file, bytes) = match open_regular(path) {
+    let (file, bytes) = match open_regular(path) {
         Err(CheckpointError::Read { source, .. })
             if source.kind() == std::io::ErrorKind::NotFound =>
         {
@@ -150,7 +150,7 @@ fn read_text_if_there(path: &Path) -> Result<Option<String>, CheckpointError> {
     }
     let mut text = Vec::new();
     // A file that grows meanwhile must not take more memory than was allowed.
-    let mut bounded = (&mut file).take(MOST_TEXT_BYTES);
+    let mut bounded = file.take(MOST_TEXT_BYTES);
     bounded.read_to_end(&mut text).map_err(read)?;
     let text = String::from_utf8(text).map_err(|_| damaged("it is no UTF-8".to_owned()))?;
     Ok(Some(text))
@@ -312,10 +312,13 @@ fn map(path: &Path, file: &File, length: u64) -> Result<Arc<Mmap>, CheckpointErr
 
 /// Paths of the files that together are the checkpoint: what it computes with, not how its
 /// tensors are spread over files.
-pub(super) fn files_of_revision(folder: &Path, shards: &[String]) -> Vec<PathBuf> {
+pub(super) fn files_of_revision<'a>(
+    folder: &Path,
+    shards: impl Iterator<Item = &'a str>,
+) -> Vec<PathBuf> {
     let texts = [CONFIG_FILE, TOKENIZER_FILE].into_iter().map(|name| folder.join(name));
     let texts = texts.filter(|path| path.is_file());
-    let shards = shards.iter().map(|name| folder.join(name));
+    let shards = shards.map(|name| folder.join(name));
     texts.chain(shards).collect()
 }
 

@@ -1,10 +1,32 @@
 //! What a network takes in memory, by mode and batch: reckoned, so that a machine can be chosen
 //! before anything is loaded.
 
-use super::expected::{ExpectedTensor, expected_tensors};
 use super::StoredType;
+use super::expected::{ExpectedTensor, Group, expected_tensors};
 use crate::config::{EncoderConfig, ModelConfig, QueryEncoderConfig};
 use crate::preprocess::Mode;
+
+/// What weights, cache and vectors are computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Computed {
+    /// SAM, the second encoder and the projector.
+    pub towers: StoredType,
+    pub decoder: StoredType,
+}
+
+impl Computed {
+    /// The CPU: its decoder takes numbers of the published type where the file maps them.
+    pub const CPU: Self = Self {
+        towers: StoredType::F32,
+        decoder: StoredType::Bf16,
+    };
+
+    /// Other devices, in the published type.
+    pub const DEVICE: Self = Self {
+        towers: StoredType::Bf16,
+        decoder: StoredType::Bf16,
+    };
+}
 
 /// Bytes that reading takes at most, by what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +35,7 @@ pub struct MemoryNeed {
     pub weights: u64,
     /// Keys and values of all pages of the batch, each as long as a page can get.
     pub cache: u64,
-    /// The towers while they encode one page: its views of one size go through together.
+    /// The towers while they encode views.
     pub vision: u64,
     /// Vectors of the prompts and of one step of the decoder.
     pub decoder: u64,
@@ -27,28 +49,40 @@ impl MemoryNeed {
     }
 }
 
-/// Reckons what a batch of so many pages takes with weights, cache and vectors of type `computed`.
+/// Views go through the towers together while they take no more than this, unless set otherwise.
+const TOGETHER_BYTES: u64 = 1 << 30;
+/// What the towers hold at most of products of queries with keys, and of their softmax.
+const SCORE_BYTES: u64 = 2 * (128 << 20);
+
+/// Reckons what a batch of so many pages takes.
 pub fn memory_need(
     config: &ModelConfig,
     mode: &Mode,
     batch: usize,
-    computed: StoredType,
+    computed: Computed,
 ) -> MemoryNeed {
-    let size = computed.size() as u64;
+    let towers = computed.towers.size() as u64;
+    let size = computed.decoder.size() as u64;
+    let bytes = |tensor: &ExpectedTensor| match tensor.group {
+        Group::Sam | Group::Encoder | Group::Projector => tensor.n_values().saturating_mul(towers),
+        _ => tensor.n_values().saturating_mul(size),
+    };
     let tensors = expected_tensors(config);
-    let values = tensors.iter().map(ExpectedTensor::n_values);
     let decoder = &config.decoder;
     let position = 2 * (decoder.n_layers * decoder.hidden) as u64;
     let positions = (decoder.max_positions * batch) as u64;
-    let views = [(mode.base_size, 1), (mode.image_size, n_tiles(mode))];
-    let vision = views.map(|(side, n)| tower_values(config, side as usize, n) * size);
+    let views = [(mode.base_size, batch), (mode.image_size, batch * n_tiles(mode))];
+    let vision = views.map(|(side, n)| {
+        let one = tower_values(config, side as usize) * towers;
+        (one * n as u64).min(one.max(TOGETHER_BYTES)) + SCORE_BYTES
+    });
     // Hidden state, queries, keys, values and the widest middle of a layer, for a prompt of every
     // page, and logits of a step.
     let widest = decoder.dense_mlp.max(decoder.shared_mlp() + decoder.expert_mlp);
     let prompt = (most_vision_slots(config, mode) + PROMPT_TOKENS) * batch;
     let vectors = prompt * (6 * decoder.hidden + 3 * widest);
     MemoryNeed {
-        weights: values.fold(0, u64::saturating_add).saturating_mul(size),
+        weights: tensors.iter().map(bytes).fold(0, u64::saturating_add),
         cache: position * positions * size,
         vision: vision.into_iter().max().unwrap_or(0),
         decoder: vectors as u64 * size + (batch * decoder.vocabulary * 4) as u64,
@@ -81,30 +115,19 @@ fn compressed(config: &ModelConfig, side: u32) -> usize {
     (side as usize / config.sam.patch).div_ceil(4)
 }
 
-/// Numbers that are alive at the widest place of the towers, for `n` views of one size.
-fn tower_values(config: &ModelConfig, side: usize, n: usize) -> u64 {
+/// Numbers that are alive at the widest place of the towers, for one view: in SAM the stream and
+/// the normed stream beside queries, keys, values and result, or beside the middle of the MLP
+/// before and after its activation.
+fn tower_values(config: &ModelConfig, side: usize) -> u64 {
     let sam = &config.sam;
     let grid = side / sam.patch;
-    let patches = (grid * grid) as u64;
-    let width = sam.width as u64;
-    // Stream and normed stream, then queries, keys, values and result, or the middle of the MLP
-    // twice; beside it logits and softmax of one head of a global block.
-    let attention = patches * width * 6 + 2 * patches * patches;
-    let mlp = patches * (2 * width + 2 * sam.mlp() as u64);
-    let q = (grid.div_ceil(4) * grid.div_ceil(4)) as u64;
-    let encoder = match &config.encoder {
-        EncoderConfig::Clip(clip) => {
-            let tokens = q + 1;
-            tokens * (6 * clip.width + 2 * clip.mlp) as u64
-                + 2 * tokens * tokens * clip.n_heads as u64
-        }
-        EncoderConfig::Queries(queries) => {
-            let tokens = 2 * q;
-            tokens * (6 * queries.width + 3 * queries.mlp) as u64
-                + 2 * tokens * tokens * queries.n_heads as u64
-        }
+    let in_sam = grid * grid * (2 * sam.width + 2 * sam.mlp()).max(6 * sam.width);
+    let vectors = grid.div_ceil(4) * grid.div_ceil(4);
+    let in_encoder = match &config.encoder {
+        EncoderConfig::Clip(clip) => (vectors + 1) * (6 * clip.width + 2 * clip.mlp),
+        EncoderConfig::Queries(queries) => 2 * vectors * (6 * queries.width + 3 * queries.mlp),
     };
-    n as u64 * attention.max(mlp).max(encoder)
+    in_sam.max(in_encoder) as u64
 }
 
 #[cfg(test)]
@@ -143,12 +166,16 @@ mod tests {
     #[test]
     fn weights_and_cache_are_those_of_the_design() {
         let one = ModelConfig::published(Architecture::One);
-        let need = memory_need(&one, &mode(1024, 1024, false, 9), 1, StoredType::Bf16);
+        let need = memory_need(&one, &mode(1024, 1024, false, 9), 1, Computed::DEVICE);
         assert_eq!(need.weights, 6_672_212_480);
         assert_eq!(need.cache, 480 << 20);
-        let more = memory_need(&one, &mode(1024, 1024, false, 9), 16, StoredType::Bf16);
+        let more = memory_need(&one, &mode(1024, 1024, false, 9), 16, Computed::DEVICE);
         assert_eq!(more.cache, 16 * need.cache);
-        assert_eq!(more.vision, need.vision);
         assert!(more.total() > need.total());
+        // The towers bound what they take at once.
+        let most = memory_need(&one, &mode(1024, 640, true, 9), 64, Computed::CPU);
+        assert!(most.vision <= TOGETHER_BYTES + SCORE_BYTES);
+        let wider = memory_need(&one, &mode(1024, 1024, false, 9), 1, Computed::CPU);
+        assert_eq!(wider.weights - need.weights, 2 * 401_369_600);
     }
 }

@@ -32,7 +32,7 @@ use crate::config::ModelConfig;
 pub use examine::{Examination, FileFound, GroupFound, examine};
 pub use expected::{ExpectedTensor, Group, expected_tensors};
 pub use files::{CONFIG_FILE, INDEX_FILE, SINGLE_FILE, TOKENIZER_FILE, shard_names};
-pub use memory::{MemoryNeed, memory_need, most_vision_slots};
+pub use memory::{Computed, MemoryNeed, memory_need, most_vision_slots};
 pub use revision::file_digest;
 
 /// How a tensor is stored.

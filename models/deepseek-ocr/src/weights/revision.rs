@@ -10,16 +10,21 @@ use std::fs::Metadata;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Checkpoint, CheckpointError, files};
+use super::{Checkpoint, CheckpointError, Examination, FileFound, Tensors, files};
 
 /// Bytes read at once.
 const PIECE: usize = 1 << 20;
+
+/// A file that had just been changed when it was read may have been changed once more within the
+/// same tick of its file system's clock, and looks the same: what is remembered of it is believed
+/// only if it was written down later than this.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// What is remembered of a file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,44 +44,95 @@ impl Checkpoint {
     /// # Errors
     /// When a file cannot be read, or on the first time when a number is not finite.
     pub fn revision(&self, remembered_in: Option<&Path>) -> Result<String, CheckpointError> {
-        let shards: Vec<String> = self.files.iter().map(|file| file.name.clone()).collect();
-        let paths = files::files_of_revision(&self.folder, &shards);
-        let digests = paths.par_iter().map(|path| file_digest(path, remembered_in));
-        let digests = digests.collect::<Result<Vec<String>, CheckpointError>>()?;
-        let mut hash = Sha256::new();
-        for (path, digest) in paths.iter().zip(digests) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            hash.update(format!("{digest}  {name}\n"));
+        let known = revision_of(&self.folder, &self.files, remembered_in)?;
+        if !known.is_finite {
+            if let Some(fault) = non_finite(&self.tensors).into_iter().next() {
+                return Err(fault);
+            }
+            known.remember_finite(remembered_in);
         }
-        let revision = hex::encode(hash.finalize());
-        let mark = remembered_in.map(|folder| folder.join("finite").join(&revision));
-        if mark.as_ref().is_some_and(|mark| mark.is_file()) {
-            return Ok(revision);
-        }
-        if let Some(fault) = self.check_values().into_iter().next() {
-            return Err(fault);
-        }
-        if let Some(mark) = mark {
-            remember(&mark, b"");
-        }
-        Ok(revision)
+        Ok(known.revision)
     }
 
     /// Reads every number, and gives a fault for each tensor with numbers that are not finite.
     pub fn check_values(&self) -> Vec<CheckpointError> {
-        let tensors: Vec<_> = self.tensors.values().collect();
-        let faults = tensors.par_iter().filter_map(|tensor| {
-            let (nan, infinite) = tensor.non_finite();
-            let kinds = [(nan, "that are not a number"), (infinite, "that are infinite")];
-            let kinds = kinds.iter().filter(|(count, _)| *count > 0);
-            let kinds: Vec<_> = kinds.map(|(count, kind)| format!("{count} {kind}")).collect();
-            (!kinds.is_empty()).then(|| CheckpointError::Values {
-                name: tensor.name.clone(),
-                what: format!("{} of {} values", kinds.join(", "), tensor.n_values()),
-            })
-        });
-        faults.collect()
+        non_finite(&self.tensors)
     }
+}
+
+impl Examination {
+    /// As [`Checkpoint::check_values`], for the tensors that could be found.
+    pub fn check_values(&self) -> Vec<CheckpointError> {
+        non_finite(&self.tensors)
+    }
+
+    /// As [`Checkpoint::revision`], for files whose numbers were found to be finite.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn revision(&self, remembered_in: Option<&Path>) -> Result<String, CheckpointError> {
+        let known = revision_of(&self.folder, &self.files, remembered_in)?;
+        known.remember_finite(remembered_in);
+        Ok(known.revision)
+    }
+}
+
+/// A revision, and whether its numbers are known to be finite.
+struct Known {
+    revision: String,
+    is_finite: bool,
+}
+
+impl Known {
+    fn mark(&self, folder: &Path) -> PathBuf {
+        folder.join("finite").join(&self.revision)
+    }
+
+    fn remember_finite(&self, remembered_in: Option<&Path>) {
+        if let Some(folder) = remembered_in
+            && !self.is_finite
+        {
+            remember(&self.mark(folder), b"");
+        }
+    }
+}
+
+fn revision_of(
+    folder: &Path,
+    files: &[FileFound],
+    remembered_in: Option<&Path>,
+) -> Result<Known, CheckpointError> {
+    let shards = files.iter().map(|file| file.name.as_str());
+    let paths = files::files_of_revision(folder, shards);
+    let digests = paths.par_iter().map(|path| file_digest(path, remembered_in));
+    let digests = digests.collect::<Result<Vec<String>, CheckpointError>>()?;
+    let mut hash = Sha256::new();
+    for (path, digest) in paths.iter().zip(digests) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        hash.update(format!("{digest}  {name}\n"));
+    }
+    let mut known = Known {
+        revision: hex::encode(hash.finalize()),
+        is_finite: false,
+    };
+    known.is_finite = remembered_in.is_some_and(|folder| known.mark(folder).is_file());
+    Ok(known)
+}
+
+/// A fault for each tensor with numbers that are not finite.
+fn non_finite(tensors: &Tensors) -> Vec<CheckpointError> {
+    let tensors: Vec<_> = tensors.values().collect();
+    let faults = tensors.par_iter().filter_map(|tensor| {
+        let (nan, infinite) = tensor.non_finite();
+        let kinds = [(nan, "that are not a number"), (infinite, "that are infinite")];
+        let kinds = kinds.iter().filter(|(count, _)| *count > 0);
+        let kinds: Vec<_> = kinds.map(|(count, kind)| format!("{count} {kind}")).collect();
+        (!kinds.is_empty()).then(|| CheckpointError::Values {
+            name: tensor.name.clone(),
+            what: format!("{} of {} values", kinds.join(", "), tensor.n_values()),
+        })
+    });
+    faults.collect()
 }
 
 /// SHA-256 of a file, in hexadecimal; remembered by path, size and time of change.
@@ -97,9 +153,11 @@ pub fn file_digest(path: &Path, remembered_in: Option<&Path>) -> Result<String, 
         sha256: String::new(),
     };
     let entry = remembered_in.map(|folder| entry_of(folder, &path));
-    if let Some(found) = entry.as_deref().and_then(recall)
+    let changed_at = before.modified().unwrap_or(UNIX_EPOCH);
+    if let Some((found, written_at)) = entry.as_deref().and_then(recall)
         && (&found.path, found.bytes, &found.modified)
             == (&wanted.path, wanted.bytes, &wanted.modified)
+        && changed_at.checked_add(SETTLED).is_some_and(|settled| written_at >= settled)
     {
         return Ok(found.sha256);
     }
@@ -147,8 +205,11 @@ fn entry_of(folder: &Path, path: &Path) -> PathBuf {
     folder.join("digests").join(format!("{name}.json"))
 }
 
-fn recall(entry: &Path) -> Option<Remembered> {
-    serde_json::from_slice(&std::fs::read(entry).ok()?).ok()
+/// What is remembered, and when it was written down.
+fn recall(entry: &Path) -> Option<(Remembered, SystemTime)> {
+    let written_at = std::fs::metadata(entry).ok()?.modified().ok()?;
+    let found = serde_json::from_slice(&std::fs::read(entry).ok()?).ok()?;
+    Some((found, written_at))
 }
 
 /// Writes a file whole or not at all. What cannot be remembered costs time and nothing else.
