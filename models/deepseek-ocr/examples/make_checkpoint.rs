@@ -9,7 +9,7 @@
 //!
 //! `--like` takes the sizes of another folder's `config.json`; `--set` changes one of them:
 //! `layers`, `experts`, `hidden`, `heads`, `dense_mlp`, `expert_mlp`, `vocabulary`, `positions`,
-//! `sam_layers`, `encoder_layers`. The numbers mean nothing, so neither does what such a model
+//! `sam_layers`, `encoder_layers`. Without `--tokenizer` one of made-up words is written. The numbers mean nothing, so neither does what such a model
 //! writes; its speed and its memory are those of the real one.
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@
 //! Numbers are scaled by what they are multiplied with, so that values stay finite through all
 //! layers. They depend on the seed and on the tensor's place only, not on threads.
 
+mod words;
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -15,7 +17,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Value, json};
 
 use super::expected::{ExpectedTensor, expected_tensors};
-use super::{CONFIG_FILE, INDEX_FILE, StoredType};
+use super::{CONFIG_FILE, INDEX_FILE, StoredType, TOKENIZER_FILE};
 use crate::config::{EncoderConfig, ModelConfig};
 
 /// How a checkpoint is written.
@@ -44,8 +46,9 @@ const PIECES: usize = 32;
 /// Data starts at a multiple of so many bytes, for whoever reads it in place.
 const ALIGNMENT: usize = 64;
 
-/// Writes `config.json`, the index and the files with tensors into a folder, which is made if it
-/// is missing and must hold no checkpoint. Gives the bytes of all tensors.
+/// Writes `config.json`, the index, the files with tensors and, if the vocabulary has room for
+/// one, a tokenizer into a folder, which is made if it is missing and must hold no checkpoint.
+/// Gives the bytes of all tensors.
 ///
 /// # Errors
 /// When the folder holds a checkpoint, or cannot be written to.
@@ -77,6 +80,9 @@ pub fn write_random(
     }
     let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
     write_json(&folder.join(INDEX_FILE), &index)?;
+    if let Some(tokenizer) = words::tokenizer_json(config) {
+        write_json(&folder.join(TOKENIZER_FILE), &tokenizer)?;
+    }
     // Last, so that a folder that was left half written is no checkpoint.
     write_json(&path, &config_json(config))?;
     Ok(total)
