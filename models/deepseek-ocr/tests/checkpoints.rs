@@ -10,10 +10,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use burn::tensor::{DType, Device, Tensor};
 use deepseek_ocr::config::{Architecture, ModelConfig};
-use deepseek_ocr::tokenizer::TextTokenizer;
 use deepseek_ocr::weights::random::{RandomOptions, config_json, write_random};
 use deepseek_ocr::weights::{
-    CONFIG_FILE, Checkpoint, CheckpointError, INDEX_FILE, SINGLE_FILE, StoredType, TOKENIZER_FILE, examine,
+    CONFIG_FILE, Checkpoint, CheckpointError, INDEX_FILE, SINGLE_FILE, StoredType, examine,
     expected_tensors, file_digest,
 };
 use quire_core::{Fault, Faulty};
@@ -439,7 +438,6 @@ fn random_checkpoint_opens_in_any_number_of_files_and_is_the_same_for_a_seed() {
         assert_eq!(checkpoint.config(), &config);
         assert_eq!(checkpoint.stored_bytes(), bytes);
         assert!(checkpoint.check_values().is_empty());
-        TextTokenizer::open(&checkpoint.tokenizer_file(), &config).unwrap();
         (checkpoint, folder)
     };
     let (one, _one) = write(1, 7);
@@ -469,31 +467,4 @@ fn config_of_a_network_is_written_as_it_is_read() {
         let written = config_json(&config).to_string();
         assert_eq!(ModelConfig::parse(&written), Ok(config));
     }
-}
-
-#[test]
-fn tokenizer_of_another_network_is_refused() {
-    let config = Checkpoint::open(&tiny()).unwrap().config().clone();
-    let folder = tempfile::tempdir().unwrap();
-    write_random(folder.path(), &config, RandomOptions::default()).unwrap();
-    let path = folder.path().join(TOKENIZER_FILE);
-    let whole = fs::read(&path).unwrap();
-    let refused = |config: &ModelConfig| {
-        let error = TextTokenizer::open(&path, config).unwrap_err();
-        assert_eq!(error.fault(), Fault::Config);
-        quire_core::chain(&error)
-    };
-    let mut other = config.clone();
-    other.tokens.image = 499;
-    assert!(refused(&other).contains("<image> has id 500, not 499"));
-    let mut smaller = config.clone();
-    smaller.decoder.vocabulary = 500;
-    assert!(refused(&smaller).contains("500 embeddings"), "{}", refused(&smaller));
-    let text = String::from_utf8(whole.clone()).unwrap();
-    fs::write(&path, text.replace("<|ref|>", "<|fer|>")).unwrap();
-    assert!(refused(&config).contains("<|ref|>"));
-    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-    refused(&config);
-    fs::remove_file(&path).unwrap();
-    refused(&config);
 }

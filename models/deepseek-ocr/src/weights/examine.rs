@@ -47,7 +47,7 @@ pub struct Examination {
     pub ignored: Vec<String>,
     /// None: the checkpoint can be used.
     pub faults: Vec<CheckpointError>,
-    tensors: Tensors,
+    pub(super) tensors: Tensors,
 }
 
 impl Examination {
