@@ -73,7 +73,8 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Wanted, String> {
         set(&mut config, change)?;
     }
     // What does not fit together is refused before gigabytes are written.
-    let config = ModelConfig::parse(&config_json(&config).to_string()).map_err(|e| e.to_string())?;
+    let config =
+        ModelConfig::parse(&config_json(&config).to_string()).map_err(|e| e.to_string())?;
     Ok(Wanted {
         folder: folder.ok_or(format!("no FOLDER\nusage: {USAGE}"))?,
         config,
@@ -99,7 +100,9 @@ fn read_config(folder: &Path) -> Result<ModelConfig, String> {
 }
 
 fn set(config: &mut ModelConfig, change: &str) -> Result<(), String> {
-    let (key, value) = change.split_once('=').ok_or(format!("{change:?} is no KEY=N"))?;
+    let (key, value) = change
+        .split_once('=')
+        .ok_or(format!("{change:?} is no KEY=N"))?;
     let value: usize = number(value)?;
     let decoder = &mut config.decoder;
     match key {

@@ -10,10 +10,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use burn::tensor::{DType, Device, Tensor};
 use deepseek_ocr::config::{Architecture, ModelConfig};
+use deepseek_ocr::tokenizer::TextTokenizer;
 use deepseek_ocr::weights::random::{RandomOptions, config_json, write_random};
 use deepseek_ocr::weights::{
-    CONFIG_FILE, Checkpoint, CheckpointError, INDEX_FILE, SINGLE_FILE, StoredType, examine,
-    expected_tensors, file_digest,
+    CONFIG_FILE, Checkpoint, CheckpointError, INDEX_FILE, SINGLE_FILE, StoredType, TOKENIZER_FILE,
+    examine, expected_tensors, file_digest,
 };
 use quire_core::{Fault, Faulty};
 use safetensors::tensor::{SafeTensors, TensorView};
@@ -31,7 +32,7 @@ fn tiny() -> PathBuf {
 /// The tiny checkpoint's own files, in a folder that may be spoiled.
 fn copy() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for name in [CONFIG_FILE, INDEX_FILE, SHARD] {
+    for name in [CONFIG_FILE, INDEX_FILE, TOKENIZER_FILE, SHARD] {
         fs::copy(tiny().join(name), folder.path().join(name)).unwrap();
     }
     folder
@@ -129,7 +130,8 @@ fn numbers_arrive_as_they_are_stored_whatever_they_are_computed_in() {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let stored = file.tensor("model.norm.weight").unwrap();
     let pairs = stored.data().chunks_exact(2);
-    let upper = |pair: &[u8]| f32::from_bits(u32::from(u16::from_le_bytes([pair[0], pair[1]])) << 16);
+    let upper =
+        |pair: &[u8]| f32::from_bits(u32::from(u16::from_le_bytes([pair[0], pair[1]])) << 16);
     let expected: Vec<f32> = pairs.map(upper).collect();
     let tensor = checkpoint.tensor("model.norm.weight").unwrap();
     assert_eq!(tensor.stored, StoredType::Bf16);
@@ -138,10 +140,11 @@ fn numbers_arrive_as_they_are_stored_whatever_they_are_computed_in() {
         let on_device: Tensor<1> = tensor.to_tensor(&Device::flex(), dtype);
         assert_eq!(on_device.dtype(), dtype);
         let found = on_device.to_data().convert::<f32>();
-        assert_eq!(found.to_vec::<f32>().unwrap(), expected);
+        assert_eq!(found.try_to_vec::<f32>().unwrap(), expected);
     }
     let half = tensor.to_f16();
-    let close = |(half, value): (&half::f16, &f32)| (half.to_f32() - value).abs() <= value.abs() / 512.0;
+    let close =
+        |(half, value): (&half::f16, &f32)| (half.to_f32() - value).abs() <= value.abs() / 512.0;
     assert!(half.iter().zip(&expected).all(close));
 }
 
@@ -150,10 +153,16 @@ fn other_float_types_are_taken_and_give_the_same_numbers() {
     let folder = copy();
     rewrite(folder.path(), |tensors| {
         let tensor = tensors.get_mut(EXPERT).unwrap();
-        let wide = tensor.2.chunks_exact(2).flat_map(|pair| [0, 0, pair[0], pair[1]]);
+        let wide = tensor
+            .2
+            .chunks_exact(2)
+            .flat_map(|pair| [0, 0, pair[0], pair[1]]);
         *tensor = (Dtype::F32, tensor.1.clone(), wide.collect());
     });
-    let found = Checkpoint::open(folder.path()).unwrap().tensor(EXPERT).unwrap();
+    let found = Checkpoint::open(folder.path())
+        .unwrap()
+        .tensor(EXPERT)
+        .unwrap();
     let before = Checkpoint::open(&tiny()).unwrap().tensor(EXPERT).unwrap();
     assert_eq!(found.stored, StoredType::F32);
     assert_eq!(found.to_f32(), before.to_f32());
@@ -179,7 +188,11 @@ fn single_file_needs_no_index_and_two_do() {
     let folder = copy();
     fs::remove_file(folder.path().join(INDEX_FILE)).unwrap();
     Checkpoint::open(folder.path()).unwrap();
-    fs::copy(folder.path().join(SHARD), folder.path().join("other.safetensors")).unwrap();
+    fs::copy(
+        folder.path().join(SHARD),
+        folder.path().join("other.safetensors"),
+    )
+    .unwrap();
     check_refused(folder.path(), "2 safetensors files");
     fs::rename(folder.path().join(SHARD), folder.path().join(SINGLE_FILE)).unwrap();
     Checkpoint::open(folder.path()).unwrap();
@@ -258,7 +271,10 @@ fn missing_left_over_and_misshapen_tensors_are_all_named_at_once() {
     let folder = copy();
     rewrite(folder.path(), |tensors| {
         let expert = tensors.remove(EXPERT).unwrap();
-        tensors.insert("model.layers.1.mlp.experts.99.up_proj.weight".to_owned(), expert);
+        tensors.insert(
+            "model.layers.1.mlp.experts.99.up_proj.weight".to_owned(),
+            expert,
+        );
         tensors.get_mut("lm_head.weight").unwrap().1 = vec![64, 512];
         let norm = tensors.get_mut("model.norm.weight").unwrap();
         *norm = (Dtype::I16, norm.1.clone(), norm.2.clone());
@@ -274,10 +290,17 @@ fn missing_left_over_and_misshapen_tensors_are_all_named_at_once() {
         &format!("the checkpoint lacks {EXPERT}"),
         "tensors that this network does not know: model.layers.1.mlp.experts.99.up_proj.weight",
     ] {
-        assert!(said.iter().any(|line| line.contains(part)), "{part}: {said:#?}");
+        assert!(
+            said.iter().any(|line| line.contains(part)),
+            "{part}: {said:#?}"
+        );
     }
     assert_eq!(said.len(), 4, "{said:#?}");
-    let decoder = found.groups.iter().find(|group| group.group.as_str() == "decoder").unwrap();
+    let decoder = found
+        .groups
+        .iter()
+        .find(|group| group.group.as_str() == "decoder")
+        .unwrap();
     assert_eq!(decoder.n_found + 2, decoder.n_expected);
     assert!(found.into_checkpoint().is_err());
 }
@@ -298,7 +321,11 @@ fn tensors_that_programs_leave_behind_are_ignored_by_name() {
 fn index_cannot_lead_out_of_its_folder() {
     let folder = copy();
     let outside = folder.path().parent().unwrap().join(SHARD);
-    for file in ["../secret.safetensors", outside.to_str().unwrap(), "sub/a.safetensors"] {
+    for file in [
+        "../secret.safetensors",
+        outside.to_str().unwrap(),
+        "sub/a.safetensors",
+    ] {
         reindex(folder.path(), |map| {
             map.insert("lm_head.weight".to_owned(), json!(file));
         });
@@ -372,7 +399,9 @@ fn revision_follows_the_bytes_and_is_remembered_until_they_change() {
     fs::write(&file, "").unwrap();
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     assert_eq!(checkpoint.revision(Some(&file)).unwrap(), first);
-    rewrite(folder.path(), |tensors| tensors.get_mut(EXPERT).unwrap().2[0] ^= 1);
+    rewrite(folder.path(), |tensors| {
+        tensors.get_mut(EXPERT).unwrap().2[0] ^= 1
+    });
     let second = revision();
     assert_ne!(second, first);
     rewrite(folder.path(), |_| {});
@@ -438,6 +467,7 @@ fn random_checkpoint_opens_in_any_number_of_files_and_is_the_same_for_a_seed() {
         assert_eq!(checkpoint.config(), &config);
         assert_eq!(checkpoint.stored_bytes(), bytes);
         assert!(checkpoint.check_values().is_empty());
+        TextTokenizer::open(&checkpoint.tokenizer_file(), &config).unwrap();
         (checkpoint, folder)
     };
     let (one, _one) = write(1, 7);
@@ -467,4 +497,35 @@ fn config_of_a_network_is_written_as_it_is_read() {
         let written = config_json(&config).to_string();
         assert_eq!(ModelConfig::parse(&written), Ok(config));
     }
+}
+
+#[test]
+fn tokenizer_of_another_network_is_refused() {
+    let config = Checkpoint::open(&tiny()).unwrap().config().clone();
+    let folder = tempfile::tempdir().unwrap();
+    write_random(folder.path(), &config, RandomOptions::default()).unwrap();
+    let path = folder.path().join(TOKENIZER_FILE);
+    let whole = fs::read(&path).unwrap();
+    let refused = |config: &ModelConfig| {
+        let error = TextTokenizer::open(&path, config).unwrap_err();
+        assert_eq!(error.fault(), Fault::Config);
+        quire_core::chain(&error)
+    };
+    let mut other = config.clone();
+    other.tokens.image = 499;
+    assert!(refused(&other).contains("<image> has id 500, not 499"));
+    let mut smaller = config.clone();
+    smaller.decoder.vocabulary = 500;
+    assert!(
+        refused(&smaller).contains("500 embeddings"),
+        "{}",
+        refused(&smaller)
+    );
+    let text = String::from_utf8(whole.clone()).unwrap();
+    fs::write(&path, text.replace("<|ref|>", "<|fer|>")).unwrap();
+    assert!(refused(&config).contains("<|ref|>"));
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    refused(&config);
+    fs::remove_file(&path).unwrap();
+    refused(&config);
 }

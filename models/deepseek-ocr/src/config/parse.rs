@@ -37,8 +37,8 @@ impl ModelConfig {
         let refuse = |problem: String| ConfigError {
             problems: vec![problem],
         };
-        let root: Value =
-            serde_json::from_str(text).map_err(|error| refuse(format!("it is no JSON: {error}")))?;
+        let root: Value = serde_json::from_str(text)
+            .map_err(|error| refuse(format!("it is no JSON: {error}")))?;
         if !root.is_object() {
             return Err(refuse("it is no JSON object".to_owned()));
         }
@@ -115,7 +115,9 @@ impl<'a> Fields<'a> {
             self.problems.push(format!("`{field}` is missing"));
             return least.max(1);
         };
-        let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+        let number = value
+            .as_u64()
+            .and_then(|number| usize::try_from(number).ok());
         match number.filter(|number| (least..=most).contains(number)) {
             Some(number) => number,
             None => {
@@ -148,7 +150,10 @@ impl<'a> Fields<'a> {
         let Some((path, value)) = found else {
             return default;
         };
-        match value.as_f64().filter(|number| number.is_finite() && *number > 0.0) {
+        match value
+            .as_f64()
+            .filter(|number| number.is_finite() && *number > 0.0)
+        {
             Some(number) => number,
             None => {
                 self.problems
@@ -178,7 +183,11 @@ impl<'a> Fields<'a> {
 
     fn architecture(&mut self) -> Option<Architecture> {
         let names = self.at("architectures").and_then(Value::as_array);
-        let names: Vec<&str> = names.into_iter().flatten().filter_map(Value::as_str).collect();
+        let names: Vec<&str> = names
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let known = [Architecture::One, Architecture::Two];
         let found = known.into_iter().find(|known| names == [known.name()]);
         self.check(found.is_some(), || {
@@ -220,7 +229,12 @@ impl<'a> Fields<'a> {
                 format!("`{path}` is {value}, and only {wanted} is supported")
             });
         }
-        for field in ["q_lora_rank", "kv_lora_rank", "rope_scaling", "quantization_config"] {
+        for field in [
+            "q_lora_rank",
+            "kv_lora_rank",
+            "rope_scaling",
+            "quantization_config",
+        ] {
             if let Some((path, _)) = self.of_decoder(field) {
                 self.problems.push(format!("`{path}` is not supported"));
             }
@@ -308,7 +322,9 @@ impl<'a> Fields<'a> {
         let n_heads = self.decoder_size("num_attention_heads");
         if let Some((path, value)) = self.of_decoder("num_key_value_heads") {
             self.check(value.as_u64() == Some(n_heads as u64), || {
-                format!("`{path}` is {value}, and only as many as `num_attention_heads` are supported")
+                format!(
+                    "`{path}` is {value}, and only as many as `num_attention_heads` are supported"
+                )
             });
         }
         let epsilon = self.of_decoder("rms_norm_eps");
@@ -379,7 +395,10 @@ impl<'a> Fields<'a> {
         self.check_heads("the decoder", decoder.hidden, decoder.n_heads, 2);
         let last = sam.global_blocks.last().copied().unwrap_or(0);
         self.check(last < sam.n_blocks, || {
-            format!("`global_attn_indexes` names block {last} of {}", sam.n_blocks)
+            format!(
+                "`global_attn_indexes` names block {last} of {}",
+                sam.n_blocks
+            )
         });
         let wanted = match &model.encoder {
             EncoderConfig::Clip(clip) => {
@@ -432,7 +451,10 @@ impl<'a> Fields<'a> {
             ("image_token_id", image),
         ] {
             self.check((id as usize) < decoder.vocabulary, || {
-                format!("`{field}` is {id}, but `vocab_size` is {}", decoder.vocabulary)
+                format!(
+                    "`{field}` is {id}, but `vocab_size` is {}",
+                    decoder.vocabulary
+                )
             });
         }
         self.check(bos != eos && bos != image && eos != image, || {

@@ -120,7 +120,9 @@ impl All {
     fn may_be_unreadable(&self, name: &str) -> bool {
         match &self.index {
             _ if self.unreadable.is_empty() => false,
-            Some(index) => index.get(name).is_some_and(|file| self.unreadable.contains(file)),
+            Some(index) => index
+                .get(name)
+                .is_some_and(|file| self.unreadable.contains(file)),
             None => true,
         }
     }
@@ -149,7 +151,9 @@ impl Examination {
                 n_tensors: tensors.len(),
             });
             for tensor in tensors {
-                let twice = all.tensors.insert(tensor.name.clone(), (tensor, name.clone()));
+                let twice = all
+                    .tensors
+                    .insert(tensor.name.clone(), (tensor, name.clone()));
                 if let Some((tensor, other)) = twice {
                     self.faults.push(CheckpointError::Damaged {
                         path: path.clone(),
@@ -192,10 +196,12 @@ impl Examination {
         let (ignored, unknown): (Vec<_>, Vec<_>) = left.partition(|name| is_tolerated(name));
         self.ignored = ignored;
         if !missing.is_empty() {
-            self.faults.push(CheckpointError::Missing { names: missing });
+            self.faults
+                .push(CheckpointError::Missing { names: missing });
         }
         if !unknown.is_empty() {
-            self.faults.push(CheckpointError::Unknown { names: unknown });
+            self.faults
+                .push(CheckpointError::Unknown { names: unknown });
         }
     }
 

@@ -69,7 +69,9 @@ fn names_of(index: &Index) -> Result<Vec<String>, String> {
         return Err(format!("it lists {} files", names.len()));
     }
     if let Some(name) = names.iter().find(|name| !is_plain(name)) {
-        return Err(format!("it names {name:?}, which is no safetensors file beside it"));
+        return Err(format!(
+            "it names {name:?}, which is no safetensors file beside it"
+        ));
     }
     Ok(names.into_iter().cloned().collect())
 }
@@ -146,7 +148,9 @@ fn read_text_if_there(path: &Path) -> Result<Option<String>, CheckpointError> {
         opened => opened?,
     };
     if bytes > MOST_TEXT_BYTES {
-        return Err(damaged(format!("it has {bytes} bytes, more than any such file")));
+        return Err(damaged(format!(
+            "it has {bytes} bytes, more than any such file"
+        )));
     }
     let mut text = Vec::new();
     // A file that grows meanwhile must not take more memory than was allowed.
@@ -265,7 +269,9 @@ fn read_header(
         reason,
     };
     if length < LENGTH_BYTES {
-        return Err(damaged(format!("it ends after {length} bytes, before its header")));
+        return Err(damaged(format!(
+            "it ends after {length} bytes, before its header"
+        )));
     }
     let mut number = [0; LENGTH_BYTES as usize];
     file.read_exact(&mut number).map_err(read)?;
@@ -316,7 +322,9 @@ pub(super) fn files_of_revision<'a>(
     folder: &Path,
     shards: impl Iterator<Item = &'a str>,
 ) -> Vec<PathBuf> {
-    let texts = [CONFIG_FILE, TOKENIZER_FILE].into_iter().map(|name| folder.join(name));
+    let texts = [CONFIG_FILE, TOKENIZER_FILE]
+        .into_iter()
+        .map(|name| folder.join(name));
     let texts = texts.filter(|path| path.is_file());
     let shards = shards.map(|name| folder.join(name));
     texts.chain(shards).collect()

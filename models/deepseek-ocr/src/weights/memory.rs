@@ -71,14 +71,19 @@ pub fn memory_need(
     let decoder = &config.decoder;
     let position = 2 * (decoder.n_layers * decoder.hidden) as u64;
     let positions = (decoder.max_positions * batch) as u64;
-    let views = [(mode.base_size, batch), (mode.image_size, batch * n_tiles(mode))];
+    let views = [
+        (mode.base_size, batch),
+        (mode.image_size, batch * n_tiles(mode)),
+    ];
     let vision = views.map(|(side, n)| {
         let one = tower_values(config, side as usize) * towers;
         (one * n as u64).min(one.max(TOGETHER_BYTES)) + SCORE_BYTES
     });
     // Hidden state, queries, keys, values and the widest middle of a layer, for a prompt of every
     // page, and logits of a step.
-    let widest = decoder.dense_mlp.max(decoder.shared_mlp() + decoder.expert_mlp);
+    let widest = decoder
+        .dense_mlp
+        .max(decoder.shared_mlp() + decoder.expert_mlp);
     let prompt = (most_vision_slots(config, mode) + PROMPT_TOKENS) * batch;
     let vectors = prompt * (6 * decoder.hidden + 3 * widest);
     MemoryNeed {
@@ -94,11 +99,19 @@ const PROMPT_TOKENS: usize = 64;
 
 /// Slots of an image that a page takes at most: with tiles, those of the longest grid.
 pub fn most_vision_slots(config: &ModelConfig, mode: &Mode) -> usize {
-    let (base, tile) = (compressed(config, mode.base_size), compressed(config, mode.image_size));
+    let (base, tile) = (
+        compressed(config, mode.base_size),
+        compressed(config, mode.image_size),
+    );
     let n = n_tiles(mode);
     if matches!(config.encoder, EncoderConfig::Queries(_)) {
         let queries = QueryEncoderConfig::QUERIES;
-        let n_of = |side| queries.iter().find(|(known, _)| *known == side).map(|(_, n)| *n);
+        let n_of = |side| {
+            queries
+                .iter()
+                .find(|(known, _)| *known == side)
+                .map(|(_, n)| *n)
+        };
         let of = |side, q: usize| n_of(side).unwrap_or(q * q);
         return of(mode.base_size, base) + n * of(mode.image_size, tile) + 1;
     }
@@ -107,7 +120,11 @@ pub fn most_vision_slots(config: &ModelConfig, mode: &Mode) -> usize {
 }
 
 fn n_tiles(mode: &Mode) -> usize {
-    if mode.crop { mode.max_tiles as usize } else { 0 }
+    if mode.crop {
+        mode.max_tiles as usize
+    } else {
+        0
+    }
 }
 
 /// Side of what SAM's compressor gives of a view.

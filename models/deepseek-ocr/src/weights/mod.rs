@@ -110,7 +110,9 @@ impl Faulty for CheckpointError {
 }
 
 fn is_lasting(kind: std::io::ErrorKind) -> bool {
-    use std::io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    use std::io::ErrorKind::{
+        InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+    };
     matches!(
         kind,
         NotFound | PermissionDenied | NotADirectory | IsADirectory | InvalidInput
@@ -185,7 +187,10 @@ impl Checkpoint {
 
     /// Bytes of all tensors as they are stored.
     pub fn stored_bytes(&self) -> u64 {
-        let bytes = self.tensors.values().map(|tensor| tensor.bytes.len() as u64);
+        let bytes = self
+            .tensors
+            .values()
+            .map(|tensor| tensor.bytes.len() as u64);
         bytes.sum()
     }
 
@@ -231,8 +236,14 @@ impl Weights {
     /// # Errors
     /// When tensors are left that no part of the network took.
     pub fn finish(self) -> Result<(), CheckpointError> {
-        let left = self.tensors.keys().filter(|name| !self.taken.contains(*name));
-        let names: Vec<String> = left.filter(|name| !expected::is_unused(name)).cloned().collect();
+        let left = self
+            .tensors
+            .keys()
+            .filter(|name| !self.taken.contains(*name));
+        let names: Vec<String> = left
+            .filter(|name| !expected::is_unused(name))
+            .cloned()
+            .collect();
         if names.is_empty() {
             Ok(())
         } else {

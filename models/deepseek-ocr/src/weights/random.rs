@@ -68,8 +68,15 @@ pub fn write_random(
     let tensors: Vec<(usize, ExpectedTensor)> =
         expected_tensors(config).into_iter().enumerate().collect();
     let size = options.stored.size() as u64;
-    let total: u64 = tensors.iter().map(|(_, tensor)| tensor.n_values() * size).sum();
-    let shards = spread(tensors, total.div_ceil(options.n_shards.max(1) as u64), size);
+    let total: u64 = tensors
+        .iter()
+        .map(|(_, tensor)| tensor.n_values() * size)
+        .sum();
+    let shards = spread(
+        tensors,
+        total.div_ceil(options.n_shards.max(1) as u64),
+        size,
+    );
     let mut weight_map = serde_json::Map::new();
     for (at, shard) in shards.iter().enumerate() {
         let name = format!("model-{:05}-of-{:06}.safetensors", at + 1, shards.len());
@@ -132,7 +139,9 @@ fn write_shard(path: &Path, shard: &Shard, options: RandomOptions) -> io::Result
             }
         }
     }
-    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    file.into_inner()
+        .map_err(io::IntoInnerError::into_error)?
+        .sync_all()
 }
 
 fn header(shard: &Shard, stored: StoredType) -> io::Result<Vec<u8>> {
@@ -171,9 +180,12 @@ impl Scale {
     /// Norms are near 1. Kernels keep the variance of what they are applied to, so a sum over
     /// their inputs stays of the size of one. What is added to the stream is small.
     fn of(tensor: &ExpectedTensor) -> Self {
-        let is_norm = tensor.name.contains("norm") || tensor.name.contains("neck.1")
+        let is_norm = tensor.name.contains("norm")
+            || tensor.name.contains("neck.1")
             || tensor.name.contains("neck.3");
-        let is_added = ["pos_embed", "rel_pos", "embedding"].iter().any(|part| tensor.name.contains(part));
+        let is_added = ["pos_embed", "rel_pos", "embedding"]
+            .iter()
+            .any(|part| tensor.name.contains(part));
         let (middle, deviation) = match tensor.shape[..] {
             [_] if is_norm && tensor.name.ends_with(".weight") => (1.0, 0.02),
             [_] => (0.0, 0.02),

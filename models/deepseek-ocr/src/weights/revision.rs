@@ -104,7 +104,9 @@ fn revision_of(
 ) -> Result<Known, CheckpointError> {
     let shards = files.iter().map(|file| file.name.as_str());
     let paths = files::files_of_revision(folder, shards);
-    let digests = paths.par_iter().map(|path| file_digest(path, remembered_in));
+    let digests = paths
+        .par_iter()
+        .map(|path| file_digest(path, remembered_in));
     let digests = digests.collect::<Result<Vec<String>, CheckpointError>>()?;
     let mut hash = Sha256::new();
     for (path, digest) in paths.iter().zip(digests) {
@@ -124,9 +126,14 @@ fn non_finite(tensors: &Tensors) -> Vec<CheckpointError> {
     let tensors: Vec<_> = tensors.values().collect();
     let faults = tensors.par_iter().filter_map(|tensor| {
         let (nan, infinite) = tensor.non_finite();
-        let kinds = [(nan, "that are not a number"), (infinite, "that are infinite")];
+        let kinds = [
+            (nan, "that are not a number"),
+            (infinite, "that are infinite"),
+        ];
         let kinds = kinds.iter().filter(|(count, _)| *count > 0);
-        let kinds: Vec<_> = kinds.map(|(count, kind)| format!("{count} {kind}")).collect();
+        let kinds: Vec<_> = kinds
+            .map(|(count, kind)| format!("{count} {kind}"))
+            .collect();
         (!kinds.is_empty()).then(|| CheckpointError::Values {
             name: tensor.name.clone(),
             what: format!("{} of {} values", kinds.join(", "), tensor.n_values()),
@@ -157,7 +164,9 @@ pub fn file_digest(path: &Path, remembered_in: Option<&Path>) -> Result<String, 
     if let Some((found, written_at)) = entry.as_deref().and_then(recall)
         && (&found.path, found.bytes, &found.modified)
             == (&wanted.path, wanted.bytes, &wanted.modified)
-        && changed_at.checked_add(SETTLED).is_some_and(|settled| written_at >= settled)
+        && changed_at
+            .checked_add(SETTLED)
+            .is_some_and(|settled| written_at >= settled)
     {
         return Ok(found.sha256);
     }

@@ -114,6 +114,9 @@ impl StoredTensor {
 fn count(values: impl Iterator<Item = (bool, bool)>) -> (u64, u64) {
     values.fold((0, 0), |(nan, infinite), (special, is_infinite)| {
         let infinite_now = u64::from(special & is_infinite);
-        (nan + u64::from(special) - infinite_now, infinite + infinite_now)
+        (
+            nan + u64::from(special) - infinite_now,
+            infinite + infinite_now,
+        )
     })
 }

@@ -76,9 +76,15 @@ fn sizes_that_only_shrunken_checkpoints_state_are_honored() {
         "image_token_id": 500, "rope_theta": 5000.0, "rms_norm_eps": 1e-5
     });
     let found = ModelConfig::parse(&root.to_string()).unwrap();
-    assert_eq!((found.sam.window, found.sam.mlp_ratio, found.sam.neck), (7, 3, 24));
+    assert_eq!(
+        (found.sam.window, found.sam.mlp_ratio, found.sam.neck),
+        (7, 3, 24)
+    );
     assert_eq!(found.tokens.image, 500);
-    assert_eq!((found.decoder.rope_theta, found.decoder.epsilon), (5000.0, 1e-5));
+    assert_eq!(
+        (found.decoder.rope_theta, found.decoder.epsilon),
+        (5000.0, 1e-5)
+    );
     let EncoderConfig::Clip(clip) = found.encoder else {
         panic!("the first model has CLIP");
     };
@@ -110,7 +116,10 @@ fn what_is_not_computed_is_refused_by_the_name_of_its_field() {
         root[field] = value.clone();
         root["language_config"][field] = value;
         let message = refused(&root);
-        assert!(message.contains(&format!("`language_config.{field}`")), "{message}");
+        assert!(
+            message.contains(&format!("`language_config.{field}`")),
+            "{message}"
+        );
     }
 }
 
@@ -143,11 +152,23 @@ fn sizes_that_do_not_fit_each_other_are_refused() {
         root[field] = value.clone();
         root["language_config"][field] = value;
     };
-    check(&|root| both(root, "num_experts_per_tok", json!(65)), "`num_experts_per_tok` is more");
-    check(&|root| both(root, "vocab_size", json!(1000)), "`image_token_id` is 128815");
+    check(
+        &|root| both(root, "num_experts_per_tok", json!(65)),
+        "`num_experts_per_tok` is more",
+    );
+    check(
+        &|root| both(root, "vocab_size", json!(1000)),
+        "`image_token_id` is 128815",
+    );
     check(&|root| both(root, "eos_token_id", json!(0)), "must differ");
-    check(&|root| both(root, "first_k_dense_replace", json!(13)), "`first_k_dense_replace`");
-    check(&|root| root["vocab_size"] = json!(7), "but `vocab_size` is 7");
+    check(
+        &|root| both(root, "first_k_dense_replace", json!(13)),
+        "`first_k_dense_replace`",
+    );
+    check(
+        &|root| root["vocab_size"] = json!(7),
+        "but `vocab_size` is 7",
+    );
     check(
         &|root| root["projector_config"]["input_dim"] = json!(896),
         "but the towers give 2048",
@@ -163,10 +184,22 @@ fn sizes_that_do_not_fit_each_other_are_refused() {
     let sam = |root: &mut Value, field: &str, value: Value| {
         root["vision_config"]["width"]["sam_vit_b"][field] = value;
     };
-    check(&|root| sam(root, "global_attn_indexes", json!([2, 12])), "names block 12 of 12");
-    check(&|root| sam(root, "heads", json!(7)), "does not divide into 7 heads");
-    check(&|root| sam(root, "downsample_channels", json!([512])), "must hold 2 numbers");
-    check(&|root| sam(root, "downsample_channels", json!([512, 896])), "CLIP's width is 1024");
+    check(
+        &|root| sam(root, "global_attn_indexes", json!([2, 12])),
+        "names block 12 of 12",
+    );
+    check(
+        &|root| sam(root, "heads", json!(7)),
+        "does not divide into 7 heads",
+    );
+    check(
+        &|root| sam(root, "downsample_channels", json!([512])),
+        "must hold 2 numbers",
+    );
+    check(
+        &|root| sam(root, "downsample_channels", json!([512, 896])),
+        "CLIP's width is 1024",
+    );
 }
 
 #[test]
@@ -175,8 +208,14 @@ fn files_of_other_networks_are_refused() {
         ("", "it is no JSON"),
         ("[]", "it is no JSON object"),
         ("{}", "`architectures` must be"),
-        ("{\"architectures\": [\"LlamaForCausalLM\"]}", "LlamaForCausalLM"),
-        ("{\"architectures\": \"DeepseekOCRForCausalLM\"}", "`architectures` must be"),
+        (
+            "{\"architectures\": [\"LlamaForCausalLM\"]}",
+            "LlamaForCausalLM",
+        ),
+        (
+            "{\"architectures\": \"DeepseekOCRForCausalLM\"}",
+            "`architectures` must be",
+        ),
     ] {
         let message = ModelConfig::parse(text).unwrap_err().to_string();
         assert!(message.contains(part), "{message}");

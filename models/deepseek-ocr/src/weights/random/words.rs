@@ -37,11 +37,17 @@ pub(super) fn tokenizer_json(config: &ModelConfig) -> Option<Value> {
         free.remove(id);
     }
     for (marker, id) in MARKERS.into_iter().zip(ids.image..) {
-        let id = if free.remove(&id) { id } else { free.pop_last()? };
+        let id = if free.remove(&id) {
+            id
+        } else {
+            free.pop_last()?
+        };
         special.push((marker, id));
     }
-    let mut vocabulary: Map<String, Value> =
-        special.iter().map(|(token, id)| ((*token).to_owned(), json!(id))).collect();
+    let mut vocabulary: Map<String, Value> = special
+        .iter()
+        .map(|(token, id)| ((*token).to_owned(), json!(id)))
+        .collect();
     let ordinary = (0..=u8::MAX).map(|byte| character(byte).to_string());
     if free.len() < 256 {
         return None;
@@ -126,7 +132,11 @@ mod tests {
         let ids: BTreeSet<u64> = vocabulary.values().filter_map(Value::as_u64).collect();
         assert_eq!(vocabulary.len(), 129_280);
         assert!(ids.into_iter().eq(0..129_280));
-        for (token, id) in [("<image>", 128_815), ("<|grounding|>", 128_820), ("<td>", 128_821)] {
+        for (token, id) in [
+            ("<image>", 128_815),
+            ("<|grounding|>", 128_820),
+            ("<td>", 128_821),
+        ] {
             assert_eq!(vocabulary[token], id);
         }
     }
