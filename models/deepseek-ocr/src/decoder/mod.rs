@@ -1,4 +1,20 @@
 //! The language model: what it is asked through, and its definition in burn for any device.
+//!
+//! [`Decoder`] is the seam. [`DeviceDecoder`] computes it with burn: layers of attention over a
+//! cache of keys and values, and of experts; `host` has another, for the memory of the host.
+
+mod attention;
+mod block;
+mod choose;
+mod device;
+mod kv_cache;
+mod linear;
+mod moe;
+mod norm;
+mod rope;
+mod stack;
+
+pub use device::{DeviceDecoder, DeviceOptions};
 
 use burn::tensor::Tensor;
 use thiserror::Error;
