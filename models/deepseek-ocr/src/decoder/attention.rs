@@ -190,7 +190,8 @@ impl Attention {
                 attend_prompt(&queries, &keys, &values, masks)
             }
         };
-        self.output.forward(seen.swap_dims(0, 1).reshape([n, hidden]))
+        self.output
+            .forward(seen.swap_dims(0, 1).reshape([n, hidden]))
     }
 }
 

@@ -54,7 +54,13 @@ impl Block {
             }
             false => {
                 let (hidden, middle) = (config.hidden, config.dense_mlp);
-                Mlp::Dense(GatedMlp::load(weights, &name("mlp"), hidden, middle, place)?)
+                Mlp::Dense(GatedMlp::load(
+                    weights,
+                    &name("mlp"),
+                    hidden,
+                    middle,
+                    place,
+                )?)
             }
         };
         Ok(Self {

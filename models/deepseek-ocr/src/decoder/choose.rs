@@ -81,7 +81,10 @@ mod tests {
     fn largest_logit_wins_with_its_probability_among_all() {
         let chosen = chosen(&[&[], &[]]);
         assert_eq!([chosen[0].token, chosen[1].token], [1, 3]);
-        let all: f32 = [1.0f32, 3.0, 2.0, -1.0].iter().map(|logit| logit.exp()).sum();
+        let all: f32 = [1.0f32, 3.0, 2.0, -1.0]
+            .iter()
+            .map(|logit| logit.exp())
+            .sum();
         assert!((chosen[0].log_probability - (3.0 - all.ln())).abs() < 1e-6);
     }
 

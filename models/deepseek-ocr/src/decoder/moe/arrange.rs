@@ -175,12 +175,7 @@ fn choices(experts: &Tensor<2, Int>, n_experts: usize) -> Tensor<2> {
 }
 
 /// The token in each row of the blocks; the first in rows that nobody needs.
-fn residents(
-    places: &Tensor<1, Int>,
-    n: usize,
-    per_token: usize,
-    n_rows: usize,
-) -> Tensor<1, Int> {
+fn residents(places: &Tensor<1, Int>, n: usize, per_token: usize, n_rows: usize) -> Tensor<1, Int> {
     let device = places.device();
     let tokens = owners(n, per_token, &device).float().cast(DType::F32);
     Tensor::<1>::zeros([n_rows], (&device, DType::F32))

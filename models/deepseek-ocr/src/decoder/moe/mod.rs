@@ -228,7 +228,11 @@ mod tests {
                     matrix(&experts.gate_up),
                     matrix(&experts.down),
                 );
-                let weight = routed.weights.clone().narrow(0, token, 1).narrow(1, rank, 1);
+                let weight = routed
+                    .weights
+                    .clone()
+                    .narrow(0, token, 1)
+                    .narrow(1, rank, 1);
                 sum = sum + output.reshape([1, hidden]) * weight;
             }
             mixed.push(sum);
@@ -240,14 +244,16 @@ mod tests {
     fn every_way_to_arrange_tokens_gives_what_one_by_one_gives() {
         let (experts, hidden) = experts();
         for n in [1, 2, 7, 33, 150] {
-            let input = Tensor::random(
-                [n, hidden],
-                Distribution::Normal(0.0, 1.0),
-                &Device::flex(),
-            );
+            let input =
+                Tensor::random([n, hidden], Distribution::Normal(0.0, 1.0), &Device::flex());
             let routed = experts.route(&input);
             let wanted = one_by_one(&experts, &input, &routed);
-            for way in [Way::Copied, Way::Whole, Way::Grouped { rows: 4 }, Way::of(n, 2, 8)] {
+            for way in [
+                Way::Copied,
+                Way::Whole,
+                Way::Grouped { rows: 4 },
+                Way::of(n, 2, 8),
+            ] {
                 let mixed = experts.mix(input.clone(), &routed, way);
                 let difference = (mixed - wanted.clone()).abs().max().into_scalar::<f32>();
                 assert!(difference < 1e-5, "{n} tokens, {way:?}: {difference}");
@@ -258,11 +264,7 @@ mod tests {
     #[test]
     fn tokens_that_all_choose_the_same_experts_find_room() {
         let (experts, hidden) = experts();
-        let row = Tensor::<2>::random(
-            [1, hidden],
-            Distribution::Normal(0.0, 1.0),
-            &Device::flex(),
-        );
+        let row = Tensor::<2>::random([1, hidden], Distribution::Normal(0.0, 1.0), &Device::flex());
         let input = row.clone().repeat_dim(0, TOKENS + 100);
         let routed = experts.route(&input);
         let mixed = experts.mix(input, &routed, Way::of(TOKENS + 100, 2, 8));
