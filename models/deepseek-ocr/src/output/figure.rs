@@ -14,6 +14,8 @@ use crate::prompt::Task;
 const MAX_DEPTH: usize = 32;
 /// Longest structure, in bytes.
 const MAX_SMILES: usize = 2000;
+/// What a drawing consists of; a dictionary of anything else is no drawing.
+const SHAPES: [&str; 4] = ["Line", "Lines", "Circle", "Circles"];
 
 /// An answer by its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl FigureAnswer {
             return Self::Table(all.join("\n"));
         }
         let bare = clean(unfenced(&tidy(raw)));
-        if let Some(value) = dictionary(&bare) {
+        if let Some(value) = drawing(&bare) {
             return Self::Geometry(clean(&value.to_string()));
         }
         if is_smiles(&bare) {
@@ -81,17 +83,21 @@ fn unfenced(text: &str) -> &str {
     fenced.map_or(text, |(_, inside)| inside).trim()
 }
 
-/// A dictionary, or a list of them, in the notation of JSON or of Python.
-fn dictionary(text: &str) -> Option<Value> {
+/// A dictionary of shapes, or a list of them, in the notation of JSON or of Python.
+fn drawing(text: &str) -> Option<Value> {
     let mut reader = Reader { rest: text };
     let value = reader.value(0)?;
     reader.space();
-    let is_dictionary = match &value {
-        Value::Object(entries) => !entries.is_empty(),
-        Value::Array(items) => !items.is_empty() && items.iter().all(Value::is_object),
-        _ => false,
+    let has_shape = |value: &Value| {
+        let entries = value.as_object();
+        let mut names = entries.into_iter().flat_map(|entries| entries.keys());
+        names.any(|name| SHAPES.iter().any(|shape| shape.eq_ignore_ascii_case(name)))
     };
-    (is_dictionary && reader.rest.is_empty()).then_some(value)
+    let is_drawing = match &value {
+        Value::Array(items) => !items.is_empty() && items.iter().all(has_shape),
+        value => has_shape(value),
+    };
+    (is_drawing && reader.rest.is_empty()).then_some(value)
 }
 
 /// Reads literals.
@@ -345,7 +351,14 @@ mod tests {
                 "{text}"
             );
         }
-        for text in [r#"{"Line": ["#, "{}", "{} or not", "[1, 2]", "{'a': b}"] {
+        for text in [
+            r#"{"Line": ["#,
+            "{}",
+            "{} or not",
+            "[1, 2]",
+            "{'Line': b}",
+            "{'sales': 3}",
+        ] {
             assert_eq!(FigureAnswer::read(text).kind(), "description", "{text}");
         }
         let deep = "[".repeat(100_000);
