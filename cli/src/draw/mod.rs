@@ -10,16 +10,20 @@ type Color = [u8; 3];
 /// How much of the label's color a box's inside takes, of 255.
 const TINT: u16 = 26;
 
-/// Draws every block, numbered from 0 as they stand in `layout`.
+/// Draws every block that has a box, numbered from 0 as they stand in `layout`.
 pub(crate) fn draw_blocks(image: &mut PageImage, blocks: &[Block]) {
+    let has_box = |block: &Block| block.quad.is_some() || block.rect.area() > 0.0;
     // Tags last: no box may cross a number.
-    for block in blocks {
+    for block in blocks.iter().filter(|block| has_box(block)) {
         let color = color_of(block.label);
         let quad = block.quad.unwrap_or_else(|| block.rect.into());
         fill(image, &quad, color);
         outline(image, &quad, color);
     }
     for (number, block) in blocks.iter().enumerate() {
+        if !has_box(block) {
+            continue;
+        }
         let text = format!("{number} {}", block.label);
         let corner = block.quad.unwrap_or_else(|| block.rect.into()).bounds();
         let x = to_pixel(corner.x0, image.width);
