@@ -26,6 +26,11 @@ impl Stages {
         }
     }
 
+    /// Whether values are kept.
+    pub fn keeps(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// Names that follow start with this, such as `global.`.
     pub fn set_prefix(&mut self, prefix: &str) {
         prefix.clone_into(&mut self.prefix);
