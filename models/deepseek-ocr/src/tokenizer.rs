@@ -5,8 +5,10 @@
 //! leaves special tokens out: they are part of what the model writes. Only the ends of the text
 //! and the image's slots leave no trace.
 
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use serde::de::IgnoredAny;
 use thiserror::Error;
 use tokenizers::Tokenizer;
 
@@ -65,18 +67,27 @@ impl TextTokenizer {
             return Err(refuse(format!("{n_bytes} bytes are too many")));
         }
         let bytes = std::fs::read(path).map_err(read)?;
+        // The library panics on some damaged files.
+        catch_unwind(|| Self::parsed(&bytes, config))
+            .unwrap_or_else(|_| Err("cannot be understood: its parts contradict each other".into()))
+            .map_err(refuse)
+    }
+
+    fn parsed(bytes: &[u8], config: &ModelConfig) -> Result<Self, String> {
+        serde_json::from_slice::<IgnoredAny>(bytes)
+            .map_err(|error| format!("cannot be understood: {error}"))?;
         let mut inner = Tokenizer::from_bytes(bytes)
-            .map_err(|error| refuse(format!("cannot be understood: {error}")))?;
+            .map_err(|error| format!("cannot be understood: {error}"))?;
         // A limit or padding that a file brings along would change what is asked.
         inner.with_padding(None);
         inner
             .with_truncation(None)
-            .map_err(|error| refuse(error.to_string()))?;
+            .map_err(|error| error.to_string())?;
         let tokenizer = Self {
             inner,
             tokens: config.tokens,
         };
-        tokenizer.check(config.decoder.vocabulary).map_err(refuse)?;
+        tokenizer.check(config.decoder.vocabulary)?;
         Ok(tokenizer)
     }
 

@@ -238,6 +238,34 @@ fn a_wrong_tokenizer_is_refused_with_the_reason() {
     assert!(matches!(missing, CheckpointError::Read { .. }));
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_damaged_file_is_refused_or_still_whole(
+        at in 0.0..1.0f64,
+        byte in any::<u8>(),
+        len in 0usize..40,
+        is_cut in any::<bool>(),
+    ) {
+        let mut bytes = std::fs::read(fixture("tokenizer.json")).unwrap();
+        let at = (at * bytes.len() as f64) as usize;
+        if is_cut {
+            bytes.truncate(at);
+        } else {
+            let end = bytes.len().min(at + len);
+            bytes.splice(at..end, [byte]);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = tokenizer_path(folder.path());
+        std::fs::write(&path, bytes).unwrap();
+        match TextTokenizer::open(&path, &network(500, 512)) {
+            Ok(tokenizer) => prop_assert!(tokenizer.encode("<|ref|>").unwrap().len() == 1),
+            Err(error) => prop_assert_eq!(error.fault(), Fault::Config),
+        }
+    }
+}
+
 /// Ids in the published vocabulary, whose file is not part of this repository. Give its path by
 /// `QUIRE_TEST_DEEPSEEK_TOKENIZER` to compare.
 #[test]
