@@ -4,7 +4,7 @@ use burn::tensor::activation::{gelu, sigmoid, silu};
 use burn::tensor::module::{layer_norm, linear};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::host::{After, PackedMatrix};
+use super::host::PackedMatrix;
 use crate::weights::{CheckpointError, Weights};
 
 /// Where values of tensors come from.
@@ -129,13 +129,16 @@ impl Noise {
 /// A product with a matrix, and a bias.
 #[derive(Debug)]
 pub(super) enum Linear {
-    Tensors {
-        /// `[in, out]`
-        weight: Tensor<2>,
-        /// `[out]`
-        bias: Option<Tensor<1>>,
-    },
+    Tensors(Box<LinearTensors>),
     Packed(PackedMatrix),
+}
+
+#[derive(Debug)]
+pub(super) struct LinearTensors {
+    /// `[in, out]`
+    weight: Tensor<2>,
+    /// `[out]`
+    bias: Option<Tensor<1>>,
 }
 
 impl Linear {
@@ -196,10 +199,10 @@ impl Linear {
             true => Some(loader.tensor(&bias, [n_outputs])?),
             false => None,
         };
-        Ok(Self::Tensors {
+        Ok(Self::Tensors(Box::new(LinearTensors {
             weight: weight.reshape([n_outputs, n_inputs]).transpose(),
             bias,
-        })
+        })))
     }
 
     /// # Shapes
@@ -207,8 +210,8 @@ impl Linear {
     /// - output: `[.., out]`
     pub(super) fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         match self {
-            Self::Packed(matrix) => matrix.forward(input, After::Nothing),
-            Self::Tensors { weight, bias } => product(input, weight.clone(), bias.clone()),
+            Self::Packed(matrix) => matrix.forward(input, None),
+            Self::Tensors(tensors) => tensors.forward(input),
         }
     }
 
@@ -219,8 +222,8 @@ impl Linear {
         activation: Activation,
     ) -> Tensor<D> {
         match self {
-            Self::Packed(matrix) => matrix.forward(input, After::Activation(activation)),
-            Self::Tensors { .. } => activation.forward(self.forward(input)),
+            Self::Packed(matrix) => matrix.forward(input, Some(activation)),
+            Self::Tensors(_) => activation.forward(self.forward(input)),
         }
     }
 
@@ -231,25 +234,24 @@ impl Linear {
         input: Tensor<D>,
     ) -> Tensor<D> {
         match self {
-            Self::Packed(matrix) => matrix.forward(input, After::Added(sum)),
-            Self::Tensors { .. } => sum + self.forward(input),
+            Self::Packed(matrix) => matrix.forward_onto(sum, input),
+            Self::Tensors(_) => sum + self.forward(input),
         }
     }
 }
 
-fn product<const D: usize>(
-    input: Tensor<D>,
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-) -> Tensor<D> {
-    let mut dims = input.dims();
-    let [n_inputs, n_outputs] = weight.dims();
-    let rows: usize = dims[..D - 1].iter().product();
-    // One tall product: every backend does better at it than at a batch of products with a shared
-    // matrix.
-    let output = linear(input.reshape([rows, n_inputs]), weight, bias);
-    dims[D - 1] = n_outputs;
-    output.reshape(dims)
+impl LinearTensors {
+    fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let mut dims = input.dims();
+        let [n_inputs, n_outputs] = self.weight.dims();
+        let rows: usize = dims[..D - 1].iter().product();
+        // One tall product: every backend does better at it than at a batch of products with a
+        // shared matrix.
+        let input = input.reshape([rows, n_inputs]);
+        let output = linear(input, self.weight.clone(), self.bias.clone());
+        dims[D - 1] = n_outputs;
+        output.reshape(dims)
+    }
 }
 
 /// Layer norm over the last dimension, in f32 whatever the type of what it sees.

@@ -30,15 +30,6 @@ pub(in crate::vision) struct PackedMatrix {
     bias: Vec<f32>,
 }
 
-/// What happens to a product.
-#[derive(Debug)]
-pub(in crate::vision) enum After<const D: usize> {
-    Nothing,
-    Activation(Activation),
-    /// It is added to this.
-    Added(Tensor<D>),
-}
-
 impl PackedMatrix {
     /// Takes `[out, in]` weights.
     pub(in crate::vision) fn new(
@@ -69,41 +60,60 @@ impl PackedMatrix {
         &self.bias
     }
 
+    /// The product, then an activation.
+    ///
     /// # Shapes
     /// - `input`: `[.., in]`
     /// - output: `[.., out]`
     pub(in crate::vision) fn forward<const D: usize>(
         &self,
         input: Tensor<D>,
-        after: After<D>,
+        activation: Option<Activation>,
     ) -> Tensor<D> {
         let mut dims = input.dims();
         dims[D - 1] = self.n_outputs;
-        let n_rows: usize = dims[..D - 1].iter().product();
+        let empty = vec![0.0f32; dims.iter().product()];
+        self.write(input, TensorData::new(empty, dims), |out, rows| {
+            self.multiply(rows, activation, out, false);
+        })
+    }
+
+    /// The product, added to `sum`, in place if nobody else holds it.
+    ///
+    /// # Shapes
+    /// - `input`: `[.., in]`
+    /// - `sum` and output: `[.., out]`
+    pub(in crate::vision) fn forward_onto<const D: usize>(
+        &self,
+        sum: Tensor<D>,
+        input: Tensor<D>,
+    ) -> Tensor<D> {
+        self.write(input, sum.into_data(), |out, rows| {
+            self.multiply(rows, None, out, true);
+        })
+    }
+
+    fn write<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        mut output: TensorData,
+        multiply: impl FnOnce(&mut [f32], &[f32]),
+    ) -> Tensor<D> {
         let device = input.device();
         let input = input.into_data();
         let rows = input.as_slice::<f32>().expect(IN_F32);
-        assert_eq!(rows.len(), n_rows * self.n_inputs, "inputs of the matrix");
-        let empty = || TensorData::new(vec![0.0f32; n_rows * self.n_outputs], dims);
-        let (mut output, activation, adds) = match after {
-            After::Nothing => (empty(), None, false),
-            After::Activation(activation) => (empty(), Some(activation), false),
-            After::Added(to) => (to.into_data(), None, true),
-        };
         let out = output.as_mut_slice::<f32>().expect(IN_F32);
-        assert_eq!(out.len(), n_rows * self.n_outputs, "outputs of the matrix");
-        self.multiply(rows, n_rows, activation, out, adds);
+        assert_eq!(
+            rows.len() * self.n_outputs,
+            out.len() * self.n_inputs,
+            "as many rows of inputs as of outputs"
+        );
+        multiply(out, rows);
         Tensor::from_data(output, (&device, DType::F32))
     }
 
-    fn multiply(
-        &self,
-        rows: &[f32],
-        n_rows: usize,
-        activation: Option<Activation>,
-        out: &mut [f32],
-        adds: bool,
-    ) {
+    fn multiply(&self, rows: &[f32], activation: Option<Activation>, out: &mut [f32], adds: bool) {
+        let n_rows = rows.len() / self.n_inputs;
         let group = sizes().rows;
         let tiles = TILES_OF_A_THREAD * rayon::current_num_threads();
         let tile = n_rows
@@ -225,9 +235,11 @@ mod tests {
             Tensor::from_data(data, &Device::flex())
         };
         let before: Vec<f32> = (0..n_rows * n_outputs).map(value).collect();
-        let added = After::Added(tensor(&before, n_outputs));
-        for (after, before) in [(After::Nothing, None), (added, Some(&before))] {
-            let found = matrix.forward(tensor(&rows, n_inputs), after).into_data();
+        let sum = tensor(&before, n_outputs);
+        let alone = matrix.forward(tensor(&rows, n_inputs), None);
+        let added = matrix.forward_onto(sum, tensor(&rows, n_inputs));
+        for (found, before) in [(alone, None), (added, Some(&before))] {
+            let found = found.into_data();
             let found = found.as_slice::<f32>().unwrap();
             assert_eq!(found.len(), n_rows * n_outputs);
             for (index, found) in found.iter().enumerate() {

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 pub(super) use self::attention::RelativeTable;
 use self::attention::{Heads, attend_head};
 use self::loops::{gelu, quick_gelu, run_loops, silu};
-pub(super) use self::matrix::{After, PackedMatrix};
+pub(super) use self::matrix::PackedMatrix;
 use super::layers::Activation;
 
 const IN_F32: &str = "the host's loops are used with f32 only";

@@ -71,12 +71,12 @@ impl Attention {
                     windows,
                 )
             }
-            (Linear::Tensors { .. }, Some(window)) => {
+            (Linear::Tensors(_), Some(window)) => {
                 let windows = cut_windows(map, window);
                 let attended = self.attend(windows);
                 join_windows(attended, [n, grid, width])
             }
-            (Linear::Tensors { .. }, None) => self.attend(map),
+            (Linear::Tensors(_), None) => self.attend(map),
         };
         self.project.forward_onto(sum, attended)
     }
