@@ -207,7 +207,7 @@ impl<T: Storage> Group<'_, T> {
             for first in (0..positions).step_by(KEYS) {
                 let keys: [&[T::Block]; KEYS] =
                     std::array::from_fn(|key| &keys[(first + key) * n_blocks..][..n_blocks]);
-                let found = tile::<S, T, R, KEYS>(simd, queries, keys);
+                let found = tile::<S, T, R, KEYS, false>(simd, queries, keys);
                 for (row, found) in found.iter().enumerate() {
                     scores[row * stride + position + first..][..KEYS].copy_from_slice(found);
                 }

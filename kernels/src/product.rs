@@ -282,7 +282,11 @@ impl<T: Storage> Fill<'_, T> {
         let weights: [&[T::Block]; W] = std::array::from_fn(|index| {
             &self.weights[(output + index) * self.per_row..][..self.per_row]
         });
-        let sums = tile::<S, T, R, W>(simd, inputs, weights);
+        // The first rows bring the weights into the cache, those of the next outputs ahead of time.
+        let sums = match row {
+            0 => tile::<S, T, R, W, true>(simd, inputs, weights),
+            _ => tile::<S, T, R, W, false>(simd, inputs, weights),
+        };
         for (index, sums) in sums.iter().enumerate() {
             let out = (row + index) * self.n_outputs + output;
             self.out[out..out + W].copy_from_slice(sums);
@@ -291,12 +295,18 @@ impl<T: Storage> Fill<'_, T> {
     }
 }
 
-/// The dot products of `R` rows with `W` stored rows.
+/// The dot products of `R` rows with `W` stored rows. `AHEAD` asks for the `W` rows that follow.
 ///
 /// Loops over indices instead of closures: a closure is compiled for no vectors if it is not inlined.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
-pub(crate) fn tile<S: Simd, T: Storage, const R: usize, const W: usize>(
+pub(crate) fn tile<
+    S: Simd,
+    T: Storage,
+    const R: usize,
+    const W: usize,
+    const AHEAD: bool,
+>(
     simd: S,
     inputs: [Input<'_>; R],
     weights: [&[T::Block]; W],
@@ -308,6 +318,11 @@ pub(crate) fn tile<S: Simd, T: Storage, const R: usize, const W: usize>(
     let half = BLOCK / 2 / S::F32_LANES;
     let mut sums = [[simd.splat_f32s(0.0); W]; R];
     for block in 0..n_blocks {
+        if AHEAD {
+            for output in 0..W {
+                ask_for(&weights[output][block], W * n_blocks);
+            }
+        }
         for vector in 0..half {
             let mut widened = [[simd.splat_f32s(0.0); 2]; W];
             for output in 0..W {
@@ -332,4 +347,22 @@ pub(crate) fn tile<S: Simd, T: Storage, const R: usize, const W: usize>(
         }
     }
     out
+}
+
+/// Begins to load what lies so many blocks behind a block. Nothing happens where nothing is.
+///
+/// Processors do so by themselves for what is read in order, but stop at the end of each page of
+/// memory and while a tile of many rows computes.
+#[inline(always)]
+fn ask_for<B>(block: &B, blocks: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(sse) = pulp::core_arch::x86::Sse::try_new() {
+        let place = std::ptr::from_ref(block).wrapping_add(blocks).cast::<i8>();
+        sse._mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(place);
+        if size_of::<B>() > 64 {
+            sse._mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(place.wrapping_add(64));
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (block, blocks);
 }

@@ -109,7 +109,7 @@ impl Matrix {
             && bytemuck::try_cast_slice::<u8, u32>(&bytes).is_ok();
         let source = match is_usable {
             true => Source::Held(Box::new(bytes)),
-            false => Source::Copied(copy(&bytes, stored, n_columns)),
+            false => Source::Copied(copy(&bytes, stored, n_rows, n_columns)),
         };
         Self {
             source,
@@ -197,30 +197,30 @@ impl fmt::Debug for Matrix {
 }
 
 /// Rows in whole blocks.
-fn copy(bytes: &[u8], stored: Stored, n_columns: usize) -> Aligned<u32> {
+fn copy(bytes: &[u8], stored: Stored, n_rows: usize, n_columns: usize) -> Aligned<u32> {
     let n_words = stored.words(n_columns);
-    let mut words = Aligned::with_capacity(64, 0);
-    if n_columns == 0 {
-        return words;
+    let mut copied = Aligned::with_capacity(64, n_rows * n_words);
+    copied.resize(n_rows * n_words, 0);
+    if copied.is_empty() {
+        return copied;
     }
-    for row in bytes.chunks_exact(n_columns * stored.bytes()) {
-        let end = words.len() + n_words;
+    let rows = bytes.chunks_exact(n_columns * stored.bytes());
+    for (row, words) in rows.zip(copied.chunks_exact_mut(n_words)) {
         match stored {
             Stored::F32 => {
-                let (values, _) = row.as_chunks::<4>();
-                words.extend(values.iter().map(|value| u32::from_le_bytes(*value)));
+                for (word, value) in words.iter_mut().zip(row.as_chunks::<4>().0) {
+                    *word = u32::from_le_bytes(*value);
+                }
             }
             Stored::Bf16 | Stored::F16 => {
-                let (values, _) = row.as_chunks::<2>();
                 let bits = |value: &[u8; 2]| u32::from(u16::from_le_bytes(*value));
-                words.extend(values.chunks(2).map(|pair| {
-                    bits(&pair[0]) | pair.get(1).map_or(0, |second| bits(second) << 16)
-                }));
+                for (word, pair) in words.iter_mut().zip(row.as_chunks::<2>().0.chunks(2)) {
+                    *word = bits(&pair[0]) | pair.get(1).map_or(0, |second| bits(second) << 16);
+                }
             }
         }
-        words.resize(end, 0);
     }
-    words
+    copied
 }
 
 fn widen_pairs(words: &[u32], out: &mut [f32], widen: impl Fn(u16) -> f32) {

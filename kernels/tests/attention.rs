@@ -67,7 +67,8 @@ fn run(
 fn exact(query: &[f32], keys: &Rows, values: &Rows, seen: usize) -> Vec<f64> {
     let score = |position: usize| {
         let terms = query.iter().zip(keys.row(position));
-        0.3 * terms.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+        let product: f64 = terms.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        0.3 * product
     };
     let weights: Vec<f64> = (0..seen).map(|position| score(position).exp()).collect();
     let total: f64 = weights.iter().sum();
