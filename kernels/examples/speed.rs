@@ -1,7 +1,7 @@
 //! Prints how fast products of the shapes of a 3B decoder are, beside reading memory.
 //!
 //! ```text
-//! cargo run --release -p quire-kernels --example speed
+//! cargo run --release -p quire-kernels --example speed [-- Bf16]
 //! ```
 //!
 //! Matrices are cycled through so that none is found in a cache. With few rows the bytes a second
@@ -18,9 +18,10 @@ use quire_kernels::{Matrix, Product, Rows, Stored, Vectors, multiply, read_throu
 const BYTES: usize = 512 << 20;
 
 fn main() {
+    let only = std::env::args().nth(1).unwrap_or_default();
     let bytes: &'static [u8] = noise(BYTES).leak();
     let widest = Vectors::widest();
-    let seconds = best(5, || {
+    let seconds = best(20, || {
         std::hint::black_box(read_through(widest, bytes));
     });
     println!("reading              {:7.2} GB/s", BYTES as f64 / seconds / 1e9);
@@ -30,6 +31,9 @@ fn main() {
         }
         println!("{}", vectors.name());
         for stored in [Stored::Bf16, Stored::F16, Stored::F32] {
+            if !format!("{stored:?}").contains(&only) {
+                continue;
+            }
             for [inputs, outputs] in [[1280, 1280], [1280, 896], [896, 1280], [6848, 1280]] {
                 for n in [1, 2, 4, 6, 16, 96] {
                     time(vectors, bytes, stored, [n, inputs, outputs]);
@@ -57,7 +61,7 @@ fn time(vectors: Vectors, bytes: &'static [u8], stored: Stored, shape: [usize; 3
     let [n, inputs, outputs] = shape;
     let matrix_bytes = inputs * outputs * stored.bytes();
     // Few rows take many matrices to be worth timing, many rows few.
-    let n_matrices = (BYTES / matrix_bytes).min(4096 / n);
+    let n_matrices = (BYTES / matrix_bytes).min(256 / n).max(4);
     let matrices: Vec<Matrix> = bytes
         .chunks_exact(matrix_bytes)
         .take(n_matrices)
@@ -65,7 +69,7 @@ fn time(vectors: Vectors, bytes: &'static [u8], stored: Stored, shape: [usize; 3
         .collect();
     let rows = Rows::from_values(&vec![0.5; n * inputs], inputs);
     let mut out = Rows::zeros(n, outputs);
-    let seconds = best(3, || {
+    let seconds = best(20, || {
         for matrix in &matrices {
             let product = Product {
                 rows: &rows,

@@ -1,5 +1,7 @@
 //! Memory read from one end to the other.
 
+use pulp::bytemuck;
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::vectors::Vectors;
@@ -14,27 +16,39 @@ const PART: usize = 1 << 20;
 pub fn read_through(vectors: Vectors, bytes: &[u8]) -> u64 {
     bytes
         .par_chunks(PART)
-        .map(|part| {
-            vectors.run_loops(
-                #[inline(always)]
-                || sum(part),
-            )
-        })
+        .map(|part| vectors.run(Sum(part)))
         .reduce(|| 0, u64::wrapping_add)
 }
 
-#[inline(always)]
-fn sum(bytes: &[u8]) -> u64 {
-    let mut sums = [0u64; 32];
-    let (blocks, rest) = bytes.as_chunks::<256>();
-    for block in blocks {
-        let (words, _) = block.as_chunks::<8>();
-        for (sum, word) in sums.iter_mut().zip(words) {
-            *sum = sum.wrapping_add(u64::from_le_bytes(*word));
+struct Sum<'a>(&'a [u8]);
+
+impl WithSimd for Sum<'_> {
+    type Output = u64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> u64 {
+        // Sums that do not wait for each other.
+        const SUMS: usize = 8;
+        let (before, words, after) = bytemuck::pod_align_to::<u8, u64>(self.0);
+        let (vectors, rest) = S::as_simd_u64s(words);
+        let (blocks, last) = vectors.as_chunks::<SUMS>();
+        let mut sums = [simd.splat_u64s(0); SUMS];
+        for block in blocks {
+            for index in 0..SUMS {
+                sums[index] = simd.add_u64s(sums[index], block[index]);
+            }
         }
+        for (sum, vector) in sums.iter_mut().zip(last) {
+            *sum = simd.add_u64s(*sum, *vector);
+        }
+        let sums: &[u64] = bytemuck::cast_slice(&sums);
+        let bytes = before.iter().chain(after).map(|byte| u64::from(*byte));
+        sums.iter()
+            .chain(rest)
+            .copied()
+            .chain(bytes)
+            .fold(0, u64::wrapping_add)
     }
-    let rest = rest.iter().map(|byte| u64::from(*byte));
-    sums.into_iter().chain(rest).fold(0, u64::wrapping_add)
 }
 
 #[cfg(test)]

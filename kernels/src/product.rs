@@ -256,11 +256,13 @@ impl<T: Storage> Fill<'_, T> {
     /// Passes all rows over `W` outputs.
     #[inline(always)]
     fn all_rows<S: Simd, const W: usize>(&mut self, simd: S, output: usize) {
-        // Of 32 registers, 24 hold sums of six rows; of 16, eight hold sums of two.
-        let most = if S::REGISTER_COUNT >= 32 { 6 } else { 2 };
+        let most = if S::REGISTER_COUNT >= 32 { T::ROWS } else { 2 };
+        let n = self.inputs.len();
         let mut row = 0;
-        while row < self.inputs.len() {
-            row += match most.min(self.inputs.len() - row) {
+        while row < n {
+            // Tiles of about one size: one row alone costs nearly as much as a few.
+            let n_tiles = (n - row).div_ceil(most);
+            row += match (n - row).div_ceil(n_tiles) {
                 1 => self.some_rows::<S, 1, W>(simd, row, output),
                 2 => self.some_rows::<S, 2, W>(simd, row, output),
                 3 => self.some_rows::<S, 3, W>(simd, row, output),

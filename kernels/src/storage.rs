@@ -240,6 +240,9 @@ pub(crate) trait Storage: Send + Sync + 'static {
     /// values fall into, or the first and the last 16.
     const PAIRED: bool;
 
+    /// Rows of a tile of four outputs whose sums stay in 32 registers, beside what widening takes.
+    const ROWS: usize;
+
     /// Vector `index` of both halves.
     fn widen<S: Simd>(simd: S, block: &Self::Block, index: usize) -> [S::f32s; 2];
 }
@@ -252,6 +255,7 @@ impl Storage for Bf16 {
     type Block = [u32; BLOCK / 2];
 
     const PAIRED: bool = true;
+    const ROWS: usize = 5;
 
     /// bf16 is the upper half of f32.
     #[inline(always)]
@@ -267,6 +271,7 @@ impl Storage for F16 {
     type Block = [u32; BLOCK / 2];
 
     const PAIRED: bool = true;
+    const ROWS: usize = 4;
 
     #[inline(always)]
     fn widen<S: Simd>(simd: S, block: &Self::Block, index: usize) -> [S::f32s; 2] {
@@ -299,6 +304,7 @@ impl Storage for F32 {
     type Block = [u32; BLOCK];
 
     const PAIRED: bool = false;
+    const ROWS: usize = 6;
 
     #[inline(always)]
     fn widen<S: Simd>(_simd: S, block: &Self::Block, index: usize) -> [S::f32s; 2] {
