@@ -133,6 +133,7 @@ impl HostDecoder {
                 }
             }
         }
+        drop(rows);
         let scale = 1.0 / (head_size as f32).sqrt();
         attend(self.vectors, self.cache.stored(), scale, tasks);
         out
