@@ -24,7 +24,10 @@ fn main() {
     let seconds = best(20, || {
         std::hint::black_box(read_through(widest, bytes));
     });
-    println!("reading              {:7.2} GB/s", BYTES as f64 / seconds / 1e9);
+    println!(
+        "reading              {:7.2} GB/s",
+        BYTES as f64 / seconds / 1e9
+    );
     for vectors in Vectors::all() {
         if vectors.name() == "portable" {
             continue;

@@ -66,7 +66,11 @@ impl Attend<'_> {
         let page_words = PAGE * stored.words(width);
         assert!(
             self.keys.len() == self.values.len()
-                && self.keys.iter().chain(&self.values).all(|page| page.len() == page_words),
+                && self
+                    .keys
+                    .iter()
+                    .chain(&self.values)
+                    .all(|page| page.len() == page_words),
             "whole pages of keys and values"
         );
         let mut scratch = Scratch::default();
@@ -228,7 +232,11 @@ impl<T: Storage> Group<'_, T> {
                     false => self.add_blocks::<S, R, 1>(simd, first, block, vector),
                 }
             }
-            block += if n_blocks - block >= BLOCKS { BLOCKS } else { 1 };
+            block += if n_blocks - block >= BLOCKS {
+                BLOCKS
+            } else {
+                1
+            };
         }
         R
     }

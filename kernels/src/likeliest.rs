@@ -134,7 +134,9 @@ fn see(
             },
         );
         let bans = banned.partition_point(|banned| *banned < first);
-        let bans = banned[bans..].iter().take_while(|banned| **banned < outputs.end);
+        let bans = banned[bans..]
+            .iter()
+            .take_while(|banned| **banned < outputs.end);
         let mut best = Some(most);
         for banned in bans {
             // What is no number is never the greatest.

@@ -117,7 +117,9 @@ pub fn gate(vectors: Vectors, gates: Vec<Gate<'_>>) {
             &mut tiles[0],
         );
         fill(vectors, inputs[1], up, part.columns, &mut tiles[1]);
-        let tiles = tiles[0].chunks_exact(width).zip(tiles[1].chunks_exact(width));
+        let tiles = tiles[0]
+            .chunks_exact(width)
+            .zip(tiles[1].chunks_exact(width));
         for (out, (gates, values)) in part.out.into_iter().zip(tiles) {
             pointwise::gate(vectors, gates, values, out);
         }
@@ -302,13 +304,7 @@ impl<T: Storage> Fill<'_, T> {
 /// Loops over indices instead of closures: a closure is compiled for no vectors if it is not inlined.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
-pub(crate) fn tile<
-    S: Simd,
-    T: Storage,
-    const R: usize,
-    const W: usize,
-    const AHEAD: bool,
->(
+pub(crate) fn tile<S: Simd, T: Storage, const R: usize, const W: usize, const AHEAD: bool>(
     simd: S,
     inputs: [Input<'_>; R],
     weights: [&[T::Block]; W],

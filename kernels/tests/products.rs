@@ -259,7 +259,11 @@ fn norms_and_softmax_are_those_of_f64() {
             let mut probable = rows.clone();
             softmax(vectors, &mut probable);
             for index in 0..11 {
-                let row: Vec<f64> = rows.row(index).iter().map(|value| f64::from(*value)).collect();
+                let row: Vec<f64> = rows
+                    .row(index)
+                    .iter()
+                    .map(|value| f64::from(*value))
+                    .collect();
                 let mean = row.iter().map(|value| value * value).sum::<f64>() / width as f64;
                 let total: f64 = row.iter().map(|value| value.exp()).sum();
                 for (place, value) in row.iter().enumerate() {

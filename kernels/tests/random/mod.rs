@@ -41,7 +41,10 @@ pub fn matrix_of(values: &[f32], stored: Stored, n_rows: usize, n_columns: usize
             .iter()
             .flat_map(|value| half::f16::from_f32(*value).to_le_bytes())
             .collect(),
-        Stored::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        Stored::F32 => values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect(),
     };
     Matrix::new(bytes, stored, n_rows, n_columns)
 }

@@ -130,7 +130,10 @@ fn load(folder: &Path, settings: &Settings) -> Result<(HostDecoder, usize), Erro
         threads: settings.threads,
     };
     let decoder = HostDecoder::load(&mut checkpoint.weights(), config, options)?;
-    println!("load                 {:6.2} s", start.elapsed().as_secs_f64());
+    println!(
+        "load                 {:6.2} s",
+        start.elapsed().as_secs_f64()
+    );
     for pass in ["first", "second"] {
         let start = Instant::now();
         let bytes = decoder.read_weights() as f64;
@@ -210,7 +213,9 @@ fn decode(decoder: &mut HostDecoder, settings: &Settings, pages: &mut [Page]) ->
     let mut times: Vec<Duration> = Vec::new();
     let mut step_bytes = 0;
     for step in 0..=settings.steps {
-        let rows = pages.iter().map(|page| row(page.slot, Input::Token(page.token)));
+        let rows = pages
+            .iter()
+            .map(|page| row(page.slot, Input::Token(page.token)));
         let rows: Vec<Row> = rows.collect();
         let read = decoder.bytes_read();
         let start = Instant::now();

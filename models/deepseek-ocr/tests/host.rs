@@ -46,26 +46,39 @@ impl Case {
         match tensor.dtype() {
             Dtype::F32 => {
                 let values = data.as_chunks::<4>().0.iter();
-                values.map(|value| f64::from(f32::from_le_bytes(*value))).collect()
+                values
+                    .map(|value| f64::from(f32::from_le_bytes(*value)))
+                    .collect()
             }
             Dtype::I64 => {
                 let values = data.as_chunks::<8>().0.iter();
-                values.map(|value| i64::from_le_bytes(*value) as f64).collect()
+                values
+                    .map(|value| i64::from_le_bytes(*value) as f64)
+                    .collect()
             }
             Dtype::I32 => {
                 let values = data.as_chunks::<4>().0.iter();
-                values.map(|value| f64::from(i32::from_le_bytes(*value))).collect()
+                values
+                    .map(|value| f64::from(i32::from_le_bytes(*value)))
+                    .collect()
             }
             other => panic!("{name} is {other:?}"),
         }
     }
 
     fn tokens(&self, name: &str) -> Vec<u32> {
-        self.numbers(name).into_iter().map(|token| token as u32).collect()
+        self.numbers(name)
+            .into_iter()
+            .map(|token| token as u32)
+            .collect()
     }
 
     fn prompt(&self, hidden: usize) -> Tensor<2> {
-        let values: Vec<f32> = self.numbers("inputs_embeds").iter().map(|x| *x as f32).collect();
+        let values: Vec<f32> = self
+            .numbers("inputs_embeds")
+            .iter()
+            .map(|x| *x as f32)
+            .collect();
         let n = values.len() / hidden;
         Tensor::from_data(TensorData::new(values, [n, hidden]), &Device::flex())
     }
@@ -249,7 +262,9 @@ fn pages_get_the_same_alone_and_in_company() {
         let options = HostOptions { dtype, ..EXACT };
         let (mut decoder, hidden) = decoder("", options);
         let prompts = CASES.map(|name| Case::read(&format!("case_{name}")).prompt(hidden));
-        let alone = prompts.each_ref().map(|prompt| write(&mut decoder, prompt, 24));
+        let alone = prompts
+            .each_ref()
+            .map(|prompt| write(&mut decoder, prompt, 24));
         let together = write_together(&mut decoder, &prompts, 24);
         assert_eq!(together, alone, "{dtype:?}");
     }

@@ -145,7 +145,10 @@ impl Cache {
         let run_words = PAGE * self.stored.words(self.head_size);
         let place = self.places.get(slot.0).and_then(Option::as_ref);
         let blocks = place.map_or(&[][..], |place| &place.blocks[..n.div_ceil(PAGE)]);
-        blocks.iter().map(|block| &block[start..start + run_words]).collect()
+        blocks
+            .iter()
+            .map(|block| &block[start..start + run_words])
+            .collect()
     }
 
     pub(super) fn stored(&self) -> Stored {
@@ -216,7 +219,14 @@ mod tests {
         let slot = cache.open(50 * PAGE).unwrap();
         assert_eq!(cache.extend(slot, PAGE - 1), 0);
         assert_eq!(cache.extend(slot, 1), PAGE - 1);
-        let blocks = |cache: &Cache| cache.places.iter().flatten().map(|of| of.blocks.len()).sum::<usize>();
+        let blocks = |cache: &Cache| {
+            cache
+                .places
+                .iter()
+                .flatten()
+                .map(|of| of.blocks.len())
+                .sum::<usize>()
+        };
         assert_eq!(blocks(&cache), 1);
         assert_eq!(cache.extend(slot, 2), PAGE);
         assert_eq!(blocks(&cache), 2);
@@ -240,6 +250,10 @@ mod tests {
         let found: Vec<f32> = row.iter().map(|word| f32::from_bits(*word)).collect();
         assert_eq!(found[..16], values[32..48]);
         assert_eq!(found[16..], [0.0; 16]);
-        assert!(cache.run(slot, 0, 1, 2, PAGE + 4)[1].iter().all(|word| *word == 0));
+        assert!(
+            cache.run(slot, 0, 1, 2, PAGE + 4)[1]
+                .iter()
+                .all(|word| *word == 0)
+        );
     }
 }

@@ -68,9 +68,14 @@ impl Experts {
             }
             if let Some(shared) = shared {
                 let shared = shared.row(row).iter();
-                sum.iter_mut().zip(shared).for_each(|(sum, value)| *sum += value);
+                sum.iter_mut()
+                    .zip(shared)
+                    .for_each(|(sum, value)| *sum += value);
             }
-            hidden.iter_mut().zip(sum).for_each(|(hidden, sum)| *hidden += sum);
+            hidden
+                .iter_mut()
+                .zip(sum)
+                .for_each(|(hidden, sum)| *hidden += sum);
         });
         let experts = groups.iter().map(|group| group.of.bytes());
         experts.sum::<u64>() + self.router.bytes().len() as u64

@@ -206,7 +206,14 @@ struct Batch {
 }
 
 impl Batch {
-    fn add(&mut self, row: &Given<'_>, values: &[f32], width: usize, start: usize, is_wanted: bool) {
+    fn add(
+        &mut self,
+        row: &Given<'_>,
+        values: &[f32],
+        width: usize,
+        start: usize,
+        is_wanted: bool,
+    ) {
         let n = values.len() / width;
         self.values.extend_from_slice(values);
         self.n_rows += n;

@@ -61,7 +61,10 @@ pub(super) struct Gated {
 impl Gated {
     pub(super) fn bytes(&self) -> u64 {
         let matrices = [&self.gate, &self.up, &self.down];
-        matrices.map(|matrix| matrix.bytes().len() as u64).iter().sum()
+        matrices
+            .map(|matrix| matrix.bytes().len() as u64)
+            .iter()
+            .sum()
     }
 }
 

@@ -103,10 +103,7 @@ impl HostDecoder {
 
     /// Lets every query see its page up to its own position.
     fn look_back(&mut self, layer: usize, queries: &Rows, pieces: &[Piece]) -> Rows {
-        let (n_heads, head_size) = (
-            self.network.config.n_heads,
-            self.network.config.head_size(),
-        );
+        let (n_heads, head_size) = (self.network.config.n_heads, self.network.config.head_size());
         let mut out = Rows::zeros(queries.n(), queries.width());
         let mut tasks: Vec<Attend<'_>> = Vec::new();
         let mut rows = out.iter_mut().enumerate();
@@ -236,10 +233,8 @@ impl Turn {
             for head in row.chunks_exact_mut(self.head_size) {
                 let (first, second) = head.split_at_mut(angles.len());
                 for ((first, second), (sin, cos)) in first.iter_mut().zip(second).zip(&angles) {
-                    (*first, *second) = (
-                        *first * cos - *second * sin,
-                        *second * cos + *first * sin,
-                    );
+                    (*first, *second) =
+                        (*first * cos - *second * sin, *second * cos + *first * sin);
                 }
             }
         }
