@@ -98,8 +98,8 @@ proptest! {
             for vectors in Vectors::all() {
                 let cached = [&keys, &values];
                 let found = run(vectors, cached, &queries, 0..n, &seen);
-                for row in 0..n {
-                    let exact = exact(queries.row(row), &keys.rows, &values.rows, seen[row]);
+                for (row, seen) in seen.iter().copied().enumerate() {
+                    let exact = exact(queries.row(row), &keys.rows, &values.rows, seen);
                     for (found, exact) in found.row(row).iter().zip(exact) {
                         prop_assert!((f64::from(*found) - exact).abs() < 1e-5, "{found} {exact}");
                     }
