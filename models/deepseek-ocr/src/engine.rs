@@ -1,9 +1,106 @@
 //! DeepSeek-OCR behind the engine seam.
+//!
+//! One engine is one copy of the weights on one device; several devices are several engines. A
+//! page's way, one file a step:
+//!
+//! 1. `load`: a checkpoint becomes a model, or is refused before any page is taken;
+//! 2. `serve`: pages are taken while there is room, and answered as they are ready;
+//! 3. `prepare`: pages become views, on threads beside the decoder;
+//! 4. `model`: views become a prompt;
+//! 5. `reading`: what was written becomes a recognition;
+//! 6. `figures`: deep parsing asks again about each picture.
 
-/// What an engine is loaded with.
-#[derive(Debug)]
-pub struct DeepSeekOptions {}
+mod figures;
+mod load;
+mod memory;
+mod model;
+mod options;
+mod prepare;
+mod reading;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use quire_core::{AnswerSink, Engine, EngineError, EngineInfo, PageSource};
+
+pub use options::{DeepSeekOptions, NgramSetting};
+
+use crate::decoder::Decoder;
+use crate::generate::BatchSettings;
+use crate::generate::metrics::Meters;
+use crate::preprocess::Mode;
+use model::Model;
+use serve::Serving;
+
+/// Name of the engine in rows.
+const NAME: &str = "deepseek-ocr";
 
 /// Reads pages with DeepSeek-OCR.
-#[derive(Debug)]
-pub struct DeepSeekOcr {}
+///
+/// Pages are read as they stand: the model has no word for a turned page. Lines of a text layer
+/// are of no use to it, since it writes every page out by itself; a request that brings some is
+/// read from its pixels all the same.
+pub struct DeepSeekOcr {
+    info: EngineInfo,
+    model: Model,
+    decoder: Box<dyn Decoder>,
+    batch: BatchSettings,
+    device_name: String,
+}
+
+impl DeepSeekOcr {
+    /// Loads a checkpoint. All of it is checked: files, shapes, numbers, configuration, tokenizer.
+    ///
+    /// # Errors
+    /// When the folder does not hold a checkpoint that this crate can compute, or a setting is
+    /// not possible with it; the message says what is wrong.
+    pub fn load(options: DeepSeekOptions) -> Result<Self, EngineError> {
+        load::load(options)
+    }
+
+    /// How many pages are written at once.
+    pub fn places(&self) -> usize {
+        self.batch.places
+    }
+}
+
+impl std::fmt::Debug for DeepSeekOcr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeepSeekOcr")
+            .field("info", &self.info)
+            .field("device", &self.device_name)
+            .field("batch", &self.batch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine for DeepSeekOcr {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    /// Those that are written, and a few that are looked at meanwhile.
+    fn pages_in_flight(&self) -> usize {
+        self.batch.places + self.batch.places.div_ceil(4) + 1
+    }
+
+    fn takes_mode(&self, mode: &str) -> bool {
+        mode == self.info.mode || Mode::named(mode, self.model.architecture()).is_ok()
+    }
+
+    fn takes_known_lines(&self) -> bool {
+        false
+    }
+
+    fn serve(
+        &mut self,
+        pages: &mut dyn PageSource,
+        answers: &mut dyn AnswerSink,
+    ) -> Result<(), EngineError> {
+        let room = self.pages_in_flight();
+        let meters = Meters::of(&self.device_name);
+        Serving::new(&self.model, self.decoder.as_mut(), self.batch, room, meters)
+            .serve(pages, answers);
+        Ok(())
+    }
+}

@@ -27,4 +27,4 @@ pub mod tokenizer;
 pub mod vision;
 pub mod weights;
 
-pub use engine::{DeepSeekOcr, DeepSeekOptions};
+pub use engine::{DeepSeekOcr, DeepSeekOptions, NgramSetting};

@@ -1,0 +1,7 @@
+//! Answers of many pages through one decoder: what may not be written, what ends an answer, and
+//! who is written when.
+
+mod batcher;
+mod ngram;
+mod repetition;
+mod scripted;
