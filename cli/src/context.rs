@@ -6,7 +6,7 @@ use quire_corpus::{OutputLocation, Stores};
 use quire_dataset::reader::Dataset as Reader;
 use quire_dataset::{Output, VersionFile};
 
-use crate::EngineMaker;
+use crate::engines::EngineMaker;
 use crate::failure::{Failure, Outcome};
 use crate::logging::Screen;
 use crate::settings::{Loaded, Settings, set};

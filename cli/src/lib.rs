@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod context;
 mod draw;
+mod engines;
 mod events;
 mod facts;
 mod failure;
@@ -22,21 +23,17 @@ mod summary;
 use std::process::ExitCode;
 
 use clap::Parser;
-use quire_core::{Engine, EngineError};
 
 use args::{Args, Command};
 use context::Context;
 use failure::{Failure, Outcome};
 use logging::Screen;
 
-pub use commands::pp_ocr_engines;
-
-/// Loads so many engines of one kind, which share their weights.
-pub type EngineMaker = fn(usize) -> Result<Vec<Box<dyn Engine>>, EngineError>;
+pub use engines::{EngineChoice, EngineMaker, LoadedEngines};
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
-    main_with(pp_ocr_engines)
+    main_with(EngineMaker::OWN)
 }
 
 /// Runs the command of this process's arguments with engines of the caller's.

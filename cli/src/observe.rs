@@ -58,6 +58,8 @@ pub(crate) fn install() -> Outcome<PrometheusHandle> {
     })?;
     quire_coordinator::metrics::describe();
     quire_worker::metrics::describe();
+    #[cfg(feature = "deepseek-ocr")]
+    deepseek_ocr::generate::metrics::describe();
     Ok(handle)
 }
 

@@ -5,6 +5,7 @@
 
 mod command;
 mod crash;
+mod deepseek;
 mod first_run;
 mod growth;
 mod hostile;

@@ -11,8 +11,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quire_core::{Engine, EngineError};
-use quire_dataset::{Dataset, DocumentRow, Output};
+use quire_cli::{EngineChoice, EngineMaker, LoadedEngines};
+use quire_core::{Engine, EngineError, EngineInfo};
+use quire_dataset::{Dataset, DocumentRow, Output, PageRow};
 use scripted_engine::ScriptedEngine;
 
 /// The shared corpus of real documents, if this machine has it; says so if not.
@@ -34,23 +35,37 @@ pub fn own_documents() -> PathBuf {
 
 /// Engines for the command under test: scripted ones if `QUIRE_TEST_ENGINE_MS` says how long a
 /// page takes, the product's own otherwise.
-///
-/// # Errors
-/// When the product's engine cannot be loaded.
+pub const ENGINES: EngineMaker = EngineMaker {
+    load: engines,
+    info: engine_info,
+};
+
+fn engines(choice: &EngineChoice) -> Result<LoadedEngines, EngineError> {
+    let Some(per_page) = per_page() else {
+        return (EngineMaker::OWN.load)(choice);
+    };
+    let scripted = |_| {
+        let engine: Box<dyn Engine> = Box::new(ScriptedEngine::new(per_page));
+        ("cpu".to_owned(), engine)
+    };
+    Ok((0..choice.n_pages()).map(scripted).collect())
+}
+
+fn engine_info(choice: &EngineChoice) -> Result<EngineInfo, EngineError> {
+    match per_page() {
+        Some(per_page) => Ok(ScriptedEngine::new(per_page).info().clone()),
+        None => (EngineMaker::OWN.info)(choice),
+    }
+}
+
+/// How long a scripted engine takes for a page, if one is asked for.
 #[allow(
     clippy::disallowed_methods,
     reason = "the switch of the binary under test"
 )]
-pub fn engines(n: usize) -> Result<Vec<Box<dyn Engine>>, EngineError> {
-    let Some(millis) = std::env::var("QUIRE_TEST_ENGINE_MS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-    else {
-        return quire_cli::pp_ocr_engines(n);
-    };
-    let scripted =
-        |_| Box::new(ScriptedEngine::new(Duration::from_millis(millis))) as Box<dyn Engine>;
-    Ok((0..n).map(scripted).collect())
+fn per_page() -> Option<Duration> {
+    let millis = std::env::var("QUIRE_TEST_ENGINE_MS").ok()?;
+    millis.parse().ok().map(Duration::from_millis)
 }
 
 /// File names of all sources that the `documents` table of a dataset accounts for.
@@ -79,6 +94,21 @@ pub fn sources(out: &Path) -> anyhow::Result<HashSet<String>> {
         percent_decoded(&name)
     };
     Ok(documents.into_iter().map(name).collect())
+}
+
+/// All pages of the newest version of a dataset.
+///
+/// # Errors
+/// When the dataset cannot be read.
+pub fn pages(out: &Path) -> anyhow::Result<Vec<PageRow>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let pages = runtime.block_on(async {
+        let output = Output::open_local(out)?;
+        Dataset::open(&output).await?.rows().collect().await
+    })?;
+    Ok(pages)
 }
 
 fn percent_decoded(text: &str) -> String {

@@ -3,7 +3,7 @@
 use clap::{Args as ClapArgs, Subcommand};
 use toml::Value;
 
-use super::ReadingArgs;
+use super::{EngineArgs, ReadingArgs};
 use crate::settings::FlagValue;
 
 /// Which coordinator is called.
@@ -34,9 +34,8 @@ pub(crate) struct CoordinatorArgs {
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
     pub url: CoordinatorUrl,
-    /// Who reads the pages [default: pp-ocr]
-    #[arg(long, value_name = "ENGINE")]
-    pub engine: Option<String>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
     /// Shards worked on at once [default: one more than pages at the same time]
     #[arg(long, value_name = "N")]
     pub slots: Option<u32>,
@@ -95,6 +94,8 @@ pub(crate) struct SpecArgs {
     /// Pages of a shard, the unit that is given to a worker [default: 32]
     #[arg(long, value_name = "N")]
     pub shard_pages: Option<u32>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -239,7 +240,6 @@ impl WorkerArgs {
         let metrics = "worker.metrics_listen";
         let plaintext = "fleet.allow_plaintext";
         let values = [
-            text("engine.name", self.engine.as_ref(), "--engine"),
             number("worker.slots", self.slots, "--slots"),
             number("run.workers", self.workers, "--workers"),
             text("worker.name", self.name.as_ref(), "--name"),
@@ -249,6 +249,7 @@ impl WorkerArgs {
             switch(plaintext, self.allow_plaintext, "--allow-plaintext"),
         ];
         let own = values.into_iter().flatten();
+        let own = own.chain(self.engine.flag_values());
         self.url.flag_values().into_iter().chain(own).collect()
     }
 }
@@ -260,6 +261,7 @@ impl SubmitArgs {
             image_mode: self.reading.image_mode,
             text_layer: self.reading.text_layer,
             dpi: self.reading.dpi,
+            engine: self.reading.engine.clone(),
             ..ReadingArgs::default()
         };
         let pages = number("job.shard_pages", self.reading.shard_pages, "--shard-pages");

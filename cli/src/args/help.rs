@@ -31,6 +31,7 @@ Keeping a fleet:
   recover      Make a new database from what lies beside OUT, after the old one is lost
 
 Checks:
+  study        Measure how engines and modes read documents whose text is known
   doctor       Check this machine, a place for datasets, a database, or the way to a coordinator
   settings     Print the settings in force and where each came from
 

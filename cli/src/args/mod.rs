@@ -1,7 +1,9 @@
 //! What was typed. Nothing below [`crate::settings`] sees a flag.
 
+mod engine;
 mod fleet;
 mod help;
+mod study;
 
 use std::path::PathBuf;
 
@@ -10,10 +12,12 @@ use toml::Value;
 
 use crate::settings::FlagValue;
 
+pub(crate) use engine::EngineArgs;
 pub(crate) use fleet::{
     CoordinatorArgs, CoordinatorUrl, JobArgs, NodeAction, NodeArgs, RecoverArgs, ResumeArgs,
     StatusArgs, SubmitArgs, TenantAction, TenantsArgs, WorkerArgs, WorkersArgs,
 };
+pub(crate) use study::{CompressionArgs, StudyArgs, StudyKind};
 
 /// Turns documents into a dataset for training.
 #[derive(Debug, Parser)]
@@ -83,6 +87,8 @@ pub(crate) enum Command {
     Tenants(TenantsArgs),
     /// Make a new database from what lies beside OUT, after the old one is lost
     Recover(RecoverArgs),
+    /// Measure how engines and modes read documents whose text is known
+    Study(StudyArgs),
     /// Check this machine, a place for datasets, a database, or the way to a coordinator
     Doctor(DoctorArgs),
     /// Print the settings in force and where each came from
@@ -122,6 +128,8 @@ pub(crate) struct ReadingArgs {
     /// Refuse to run where the kernel offers no sandbox
     #[arg(long)]
     pub require_sandbox: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -306,6 +314,7 @@ impl ReadingArgs {
                 flag,
             })
         })
+        .chain(self.engine.flag_values())
         .collect()
     }
 }
@@ -355,6 +364,7 @@ impl Command {
             Self::Workers(args) => fleet::coordinator_url(args.coordinator.as_ref()),
             Self::Tenants(args) => fleet::coordinator_url(args.coordinator.as_ref()),
             Self::Recover(args) => args.flag_values(),
+            Self::Study(args) => args.flag_values(),
             Self::Doctor(args) => fleet::coordinator_url(args.coordinator.as_ref()),
             Self::Verify(_)
             | Self::Inspect(_)

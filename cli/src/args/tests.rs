@@ -17,7 +17,8 @@ fn command_line_is_well_formed() {
 #[test]
 fn every_flag_of_run_reaches_its_setting() {
     let line = "quire run scans --out data --image-mode embed --text-layer prefer --dpi 200 \
-                --workers 3 --require-sandbox --json -v";
+                --workers 3 --require-sandbox --json -v --engine deepseek-ocr --model m \
+                --mode base --device cuda:0,1 --dtype f16";
     let args = parse(line).unwrap();
     assert!(args.common.json);
     let mut flags = args.common.flag_values();
@@ -30,6 +31,11 @@ fn every_flag_of_run_reaches_its_setting() {
     assert_eq!(settings.image.mode, quire_core::ImageMode::Embed);
     assert_eq!(settings.text_layer.mode, quire_core::TextLayerMode::Prefer);
     assert_eq!(settings.log.level, "info");
+    assert!(settings.engine.is_deepseek());
+    let own = &settings.deepseek_ocr;
+    let told = (own.model.as_str(), own.mode.as_str(), own.dtype.as_str());
+    assert_eq!(told, ("m", "base", "f16"));
+    assert_eq!(own.devices().unwrap().len(), 2);
 }
 
 #[test]
@@ -42,6 +48,8 @@ fn wrong_usage_is_refused() {
         "quire inspect out --png x.png",
         "quire files out --table lines",
         "quire run a -q -v",
+        "quire study",
+        "quire study compression",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }
@@ -74,9 +82,10 @@ fn every_flag_of_the_fleet_reaches_its_setting() {
     assert_eq!(worker.worker.metrics_listen, "127.0.0.1:3");
     let submit = settings_of(
         "quire submit a b --out o --priority -2 --wait --dpi 200 --shard-pages 7 \
-         --coordinator https://c:2",
+         --coordinator https://c:2 --engine deepseek-ocr --model m --mode small",
     );
     assert_eq!((submit.job.shard_pages, submit.render.dpi), (7, 200.0));
+    assert_eq!(submit.deepseek_ocr.mode, "small");
     for line in [
         "quire status --coordinator https://c:2",
         "quire pause j-0123456789ab --reason x --coordinator https://c:2",

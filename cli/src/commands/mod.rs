@@ -12,13 +12,12 @@ mod run;
 mod seal;
 mod settings;
 mod status;
+mod study;
 mod submit;
 mod tenants;
 mod verify;
 mod worker;
 mod workers;
-
-pub use run::parts::pp_ocr_engines;
 
 use std::process::ExitCode;
 
@@ -46,6 +45,7 @@ pub(crate) async fn execute(context: Context, command: Command) -> Outcome<ExitC
         Command::Workers(args) => done(workers::execute(&context, args).await),
         Command::Tenants(args) => done(tenants::execute(&context, args).await),
         Command::Recover(args) => recover::execute(&context, args).await,
+        Command::Study(args) => study::execute(&context, args).await,
         Command::Settings => done(settings::execute(&context)),
         // Answered in `main`, before anything is started.
         Command::RenderChild => Ok(ExitCode::FAILURE),

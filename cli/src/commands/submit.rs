@@ -38,7 +38,7 @@ struct Taken {
 /// Gives the job to the fleet; with `--wait` follows it to its end.
 pub(crate) async fn execute(context: &Context, args: SubmitArgs) -> Outcome<ExitCode> {
     let wait = args.wait;
-    let asked = asked(context, args)?;
+    let asked = asked(context, args).await?;
     warn_of_local_paths(context, &asked);
     let fleet = Fleet::connect(context).await?;
     let taken = submit(&fleet, &asked).await?;
@@ -62,7 +62,7 @@ pub(crate) async fn execute(context: &Context, args: SubmitArgs) -> Outcome<Exit
 }
 
 /// From the job's file or the command line, with paths and URIs as every node understands them.
-fn asked(context: &Context, args: SubmitArgs) -> Outcome<Asked> {
+async fn asked(context: &Context, args: SubmitArgs) -> Outcome<Asked> {
     let (job, settings) = said(context, &args)?;
     let typed = args.out.or(job.out).or_else(|| set(&settings.run.out));
     let out = typed.ok_or_else(|| {
@@ -76,7 +76,7 @@ fn asked(context: &Context, args: SubmitArgs) -> Outcome<Asked> {
     let inputs = inputs::canonical(&job.inputs)?;
     place::keep_apart(&out, &inputs)?;
     let out = Address::parse(&out).map_err(Failure::of)?.uri();
-    let engine = parts::engine_info(context)?;
+    let engine = parts::engine_info(context, &settings).await?;
     Ok(Asked {
         spec: run::spec(&settings, inputs, engine),
         out: out.trim_end_matches('/').to_owned(),

@@ -37,7 +37,7 @@ pub(crate) async fn execute(context: &Context) -> Outcome<ExitCode> {
     if renderer.sandbox_status().is_complete() {
         tracing::info!("documents are opened in a sandbox");
     }
-    let engines = parts::start_engines(context)?;
+    let engines = parts::start_engines(context, settings).await?;
     let tasks = TaskTracker::new();
     let health = Health::default();
     let pages_end = CancellationToken::new();

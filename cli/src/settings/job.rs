@@ -27,6 +27,9 @@ const READING: &[&str] = &[
     "split.salt",
     "engine.name",
     "engine.mode",
+    "deepseek_ocr.mode",
+    "deepseek_ocr.task",
+    "deepseek_ocr.deep_parsing",
     "job.shard_pages",
     "job.shuffle_seed",
 ];

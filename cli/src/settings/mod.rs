@@ -1,6 +1,7 @@
 //! Settings: defaults, under the user's file, under the environment, under flags. Below this
 //! module nobody sees where a value came from, and nobody reads the environment.
 
+mod deepseek;
 mod fleet;
 mod job;
 mod merge;
@@ -18,11 +19,12 @@ use quire_core::{Fault, Faulty};
 use thiserror::Error;
 use toml::{Table, Value};
 
+pub(crate) use deepseek::{DeepSeekSettings, DeviceKind, DeviceName, Fallback};
 pub(crate) use fleet::{CoordinatorSettings, FleetSettings, RoleName, StoreAddress};
 pub(crate) use job::{JobFile, is_job_file};
 pub(crate) use merge::{Merged, Origin};
 pub(crate) use secret::Secret;
-pub(crate) use sections::{LogFormat, LogSettings, Settings, set};
+pub(crate) use sections::{DEEPSEEK_OCR, LogFormat, LogSettings, PP_OCR, Settings, set};
 pub(crate) use show::{as_json, as_toml};
 pub(crate) use units::Span;
 
@@ -131,6 +133,8 @@ pub(crate) struct Loaded {
     pub database_password: Option<Secret>,
     /// Where this user's programs keep what they remember.
     pub user_state: PathBuf,
+    /// Where this user's programs keep what can be had again.
+    pub user_cache: PathBuf,
 }
 
 /// Merges everything for this process: file, this process's environment, flags.
@@ -151,6 +155,7 @@ pub(crate) fn load(file: Option<&Path>, flags: Vec<FlagValue>) -> Result<Loaded,
     let loaded = merge_layers(file, pairs, flags)?;
     Ok(Loaded {
         user_state: user_state(),
+        user_cache: user_cache(),
         database_password: database_password(),
         ..loaded
     })
@@ -158,10 +163,23 @@ pub(crate) fn load(file: Option<&Path>, flags: Vec<FlagValue>) -> Result<Loaded,
 
 /// `$XDG_STATE_HOME/quire`, by default `~/.local/state/quire`.
 fn user_state() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let state = variable("XDG_STATE_HOME").map(PathBuf::from);
-    let state = state.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".local/state")));
+    let state = user_folder("XDG_STATE_HOME", ".local/state");
     state.unwrap_or_else(std::env::temp_dir).join("quire")
+}
+
+/// `$XDG_CACHE_HOME/quire`, by default `~/.cache/quire`.
+fn user_cache() -> PathBuf {
+    let cache = user_folder("XDG_CACHE_HOME", ".cache");
+    cache.map_or_else(
+        || std::env::temp_dir().join("quire-cache"),
+        |folder| folder.join("quire"),
+    )
+}
+
+fn user_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let set = value(variable).map(PathBuf::from);
+    set.or_else(|| Some(PathBuf::from(value("HOME")?).join(below_home)))
 }
 
 /// Ours goes before the one that PostgreSQL's own tools read.
@@ -199,6 +217,7 @@ pub(crate) fn merge_layers(
         flags,
         database_password: None,
         user_state: std::env::temp_dir().join("quire"),
+        user_cache: std::env::temp_dir().join("quire-cache"),
     })
 }
 
@@ -208,7 +227,8 @@ fn check(merged: &Merged) -> Result<Settings, SettingsError> {
         .clone()
         .try_into()
         .map_err(|error: toml::de::Error| SettingsError::Value(one_line(&error.to_string())))?;
-    let problems = settings.validate().0;
+    let mut problems = settings.validate().0;
+    problems.extend(flags_of_another_engine(&settings, merged));
     if problems.is_empty() {
         return Ok(settings);
     }
@@ -219,6 +239,25 @@ fn check(merged: &Merged) -> Result<Settings, SettingsError> {
             origin => format!("`{key}` {message} (from {origin})"),
         });
     Err(SettingsError::Value(named.collect::<Vec<_>>().join("; ")))
+}
+
+/// A file may hold settings of several engines; who types a flag means the engine in use.
+fn flags_of_another_engine(settings: &Settings, merged: &Merged) -> Vec<(&'static str, String)> {
+    if settings.engine.is_deepseek() {
+        return Vec::new();
+    }
+    let keys = [
+        "deepseek_ocr.model",
+        "deepseek_ocr.mode",
+        "deepseek_ocr.device",
+        "deepseek_ocr.dtype",
+    ];
+    let typed = keys
+        .into_iter()
+        .filter(|key| matches!(merged.origin(key), Origin::Flag(_)));
+    let name = &settings.engine.name;
+    let wrong = format!("is none of `{name}`: add `--engine {DEEPSEEK_OCR}`");
+    typed.map(|key| (key, wrong.clone())).collect()
 }
 
 fn read_file(path: &Path) -> Result<Table, SettingsError> {

@@ -8,6 +8,7 @@ use quire_core::{ImageMode, RenderSpec, SplitSpec, TextLayerMode};
 use quire_corpus::{Limits, StoreSettings};
 use serde::Deserialize;
 
+use super::deepseek::DeepSeekSettings;
 use super::fleet::{CoordinatorSettings, FleetSettings, HttpSettings, WorkerSettings};
 use super::secret::Secret;
 use super::units::{Size, Span};
@@ -29,6 +30,7 @@ pub(crate) struct Settings {
     pub split: SplitSettings,
     pub dataset: DatasetSettings,
     pub engine: EngineSettings,
+    pub deepseek_ocr: DeepSeekSettings,
     pub job: JobSettings,
     pub log: LogSettings,
 }
@@ -57,6 +59,7 @@ impl Settings {
         self.render.validate(&mut problems);
         self.split.validate(&mut problems);
         self.engine.validate(&mut problems);
+        self.deepseek_ocr.validate(&mut problems);
         self.job.validate(&mut problems);
         self.log.validate(&mut problems);
         problems
@@ -253,9 +256,25 @@ pub(crate) struct EngineSettings {
     pub mode: String,
 }
 
+/// The engine that is part of the program.
+pub(crate) const PP_OCR: &str = "pp-ocr";
+/// The engine whose model the user brings.
+pub(crate) const DEEPSEEK_OCR: &str = "deepseek-ocr";
+
 impl EngineSettings {
+    /// Whether the engine of `[deepseek_ocr]` reads.
+    pub(crate) fn is_deepseek(&self) -> bool {
+        self.name == DEEPSEEK_OCR
+    }
+
     fn validate(&self, problems: &mut Problems) {
-        problems.unless(self.name == "pp-ocr", "engine.name", "must be `pp-ocr`");
+        let known = [PP_OCR, DEEPSEEK_OCR].contains(&self.name.as_str());
+        let names = "must be `pp-ocr` or `deepseek-ocr`";
+        problems.unless(known, "engine.name", names);
+        let is_built = !self.is_deepseek() || cfg!(feature = "deepseek-ocr");
+        let left_out = "names an engine that was left out when this program was built: build it \
+                        with the feature `deepseek-ocr`";
+        problems.unless(is_built, "engine.name", left_out);
         problems.unless(self.mode == "small", "engine.mode", "must be `small`");
     }
 }

@@ -192,6 +192,78 @@ fn printed_settings_say_who_set_what_and_can_be_used_again() {
 }
 
 #[test]
+fn settings_of_the_model_that_cannot_be_are_named() {
+    for (file, message) in [
+        (
+            "mode = \"huge\"",
+            "`deepseek_ocr.mode` must be one of `tiny`",
+        ),
+        (
+            "task = \"read\"",
+            "`deepseek_ocr.task` must be one of `document`",
+        ),
+        (
+            "task = \"locate: \"",
+            "`deepseek_ocr.task` must be one of `document`",
+        ),
+        (
+            "dtype = \"f64\"",
+            "`deepseek_ocr.dtype` must be one of \"\", `f32`",
+        ),
+        ("device = \"gpu\"", "`deepseek_ocr.device` must be `cpu`"),
+        (
+            "max_new_tokens = 0",
+            "`deepseek_ocr.max_new_tokens` must be between",
+        ),
+        ("ngram_size = 1", "`deepseek_ocr.ngram_size` must be 0"),
+        ("ngram_window = 3", "`deepseek_ocr.ngram_window` must be"),
+        (
+            "kv_cache = \"1 KiB\"",
+            "`deepseek_ocr.kv_cache` must be at least",
+        ),
+        (
+            "fallback = [\"tesseract\"]",
+            "`deepseek_ocr.fallback` holds `tesseract`",
+        ),
+        (
+            "fallback = [\"pp-ocr\", \"mode:base\"]",
+            "`deepseek_ocr.fallback` must name modes before",
+        ),
+    ] {
+        let error = refused(&format!("[deepseek_ocr]\n{file}"), &[]).to_string();
+        assert!(error.contains(message), "{error}");
+    }
+    for fine in [
+        "task = \"locate:a red car\"",
+        "ngram_size = 0",
+        "fallback = []",
+    ] {
+        with(&format!("[deepseek_ocr]\n{fine}"), &[], Vec::new()).unwrap();
+    }
+}
+
+#[test]
+fn mode_in_use_is_no_fallback_to_itself() {
+    let file = "[deepseek_ocr]\nmode = \"base\"";
+    let settings = with(file, &[], Vec::new()).unwrap().settings;
+    assert_eq!(settings.deepseek_ocr.fallbacks(), Ok(vec![Fallback::PpOcr]));
+}
+
+#[test]
+fn flag_of_an_engine_that_is_not_in_use_is_refused_and_its_settings_are_not() {
+    let flag = FlagValue {
+        key: "deepseek_ocr.mode",
+        value: Value::String("tiny".into()),
+        flag: "--mode",
+    };
+    let error = merge_layers(None, Vec::new(), vec![flag]).unwrap_err();
+    let message =
+        "`deepseek_ocr.mode` is none of `pp-ocr`: add `--engine deepseek-ocr` (from --mode)";
+    assert!(error.to_string().contains(message), "{error}");
+    with("[deepseek_ocr]\nmode = \"tiny\"", &[], Vec::new()).unwrap();
+}
+
+#[test]
 fn missing_or_broken_file_is_named() {
     let missing = merge_layers(Some(Path::new("/nowhere/x.toml")), Vec::new(), Vec::new());
     assert!(matches!(missing, Err(SettingsError::Read { .. })));

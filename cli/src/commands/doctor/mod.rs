@@ -51,7 +51,7 @@ pub(crate) async fn execute(context: &Context, args: DoctorArgs) -> Outcome<Exit
         place => {
             findings.extend([processors(context), memory(context)]);
             findings.extend(renderer(context).await);
-            findings.push(engine(context));
+            findings.push(engine(context).await);
             if let Some(out) = place.or(context.configured_out()) {
                 findings.push(place_of(context, out).await);
                 findings.extend(store_of(context, out).await);
@@ -189,8 +189,8 @@ async fn renderer(context: &Context) -> Vec<Finding> {
     }
 }
 
-fn engine(context: &Context) -> Finding {
-    match parts::engine_info(context) {
+async fn engine(context: &Context) -> Finding {
+    match parts::engine_info(context, context.settings()).await {
         Ok(info) => {
             let revision = info.model_revision.get(..12).unwrap_or_default();
             fine(

@@ -30,6 +30,13 @@ pub(crate) struct PageView<'a> {
     pub engine: &'a str,
     pub engine_version: &'a str,
     pub engine_mode: &'a str,
+    pub fallback_from: Option<&'a str>,
+    pub attempt: i32,
+    pub finish_reason: Option<&'a str>,
+    pub text_tokens: Option<i32>,
+    pub output_tokens: Option<i32>,
+    pub vision_tokens: Option<i32>,
+    pub compression_ratio: Option<f32>,
     pub text: &'a str,
     pub layout: &'a [Block],
     pub lines: Option<&'a [Line]>,
@@ -59,6 +66,13 @@ impl<'a> PageView<'a> {
             engine: &row.engine,
             engine_version: &row.engine_version,
             engine_mode: &row.engine_mode,
+            fallback_from: row.fallback_from.as_deref(),
+            attempt: row.attempt,
+            finish_reason: row.finish_reason.as_deref(),
+            text_tokens: row.text_tokens,
+            output_tokens: row.output_tokens,
+            vision_tokens: row.vision_tokens,
+            compression_ratio: row.compression_ratio,
             text: &row.text,
             layout: &row.layout,
             lines: row.lines.as_deref(),
@@ -74,6 +88,7 @@ impl<'a> PageView<'a> {
         text.push_str("\n\n");
         for (number, block) in self.layout.iter().enumerate() {
             text.push_str(&block_line(number, block));
+            text.extend(parsed_line(block));
         }
         if let Some(png) = &self.png {
             text.push_str(&format!("\nboxes drawn in {png}\n"));
@@ -95,12 +110,16 @@ impl<'a> PageView<'a> {
                 self.engine, self.engine_version, self.engine_mode
             ),
         ];
+        facts.extend(self.fallback_from.map(|name| format!("given up by {name}")));
         facts.extend(self.language.map(str::to_owned));
         facts.extend(self.quality.map(|quality| format!("quality {quality:.2}")));
         facts.extend(
             self.confidence
                 .map(|confidence| format!("confidence {confidence:.2}")),
         );
+        if let (Some(text), Some(vision)) = (self.text_tokens, self.vision_tokens) {
+            facts.push(format!("{text} tokens of text from {vision} of the image"));
+        }
         if self.rotation != 0 {
             facts.push(format!("turned by {} degrees", self.rotation));
         }
@@ -115,6 +134,13 @@ impl<'a> PageView<'a> {
             facts.join(", ")
         )
     }
+}
+
+/// What deep parsing was told of a picture.
+fn parsed_line(block: &Block) -> Option<String> {
+    let parsed = block.parsed.as_ref()?;
+    let text = shortened(&parsed.text, 2 * TEXT_CHARS);
+    Some(format!("        {}: {text}\n", parsed.kind))
 }
 
 fn block_line(number: usize, block: &Block) -> String {
@@ -180,6 +206,13 @@ mod tests {
             engine: "pp-ocr",
             engine_version: "0.1.0",
             engine_mode: "small",
+            fallback_from: Some("deepseek-ocr"),
+            attempt: 2,
+            finish_reason: None,
+            text_tokens: None,
+            output_tokens: None,
+            vision_tokens: None,
+            compression_ratio: None,
             text: "## Of reading machines",
             layout: &[block],
             lines: None,
@@ -188,7 +221,7 @@ mod tests {
         let expected = "\
 d-000003
 file:///in/a.zip > b.pdf
-page 3 of 7, pp-ocr 0.1.0 (small), eng_Latn, quality 0.90, confidence 0.99, \
+page 3 of 7, pp-ocr 0.1.0 (small), given up by deepseek-ocr, eng_Latn, quality 0.90, confidence 0.99, \
 turned by 90 degrees, rotated
 
 ## Of reading machines

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pp_ocr::{PpOcr, PpOcrOptions};
 use quire_coordinator::Survey;
-use quire_core::{Engine, EngineError, EngineInfo, Trouble};
+use quire_core::{EngineError, EngineInfo, Trouble};
+use quire_corpus::Place;
 use quire_worker::pipeline::render::{RenderPool, RenderSettings};
 use quire_worker::{EnginePool, WorkerConfig};
 
 use crate::context::Context;
+use crate::engines::{EngineChoice, LoadedEngines};
 use crate::failure::{Failure, Outcome};
-use crate::settings::Settings;
+use crate::settings::{DeepSeekSettings, Settings, set};
 
 /// Opens documents for planning.
 #[derive(Debug)]
@@ -27,10 +28,24 @@ impl Survey for RenderSurvey {
 }
 
 /// Shards worked on at once: one more than pages are read, so that writing and uploading one
-/// keeps no engine waiting.
+/// keeps no engine waiting. An engine that has many pages in hand needs shards enough for them.
 pub(crate) fn n_slots(settings: &Settings) -> usize {
-    settings.run.n_workers() + 1
+    let by_pages = settings.run.n_workers();
+    if !settings.engine.is_deepseek() {
+        return by_pages + 1;
+    }
+    let own = &settings.deepseek_ocr;
+    let n_devices = own.devices().map_or(1, |devices| devices.len());
+    let in_hand = n_devices
+        * match own.places {
+            0 => MOST_PLACES,
+            places => places as usize,
+        };
+    by_pages.max(in_hand.div_ceil(settings.job.shard_pages as usize)) + 1
 }
+
+/// Pages that an engine writes at the same time at most, where its memory says how many.
+const MOST_PLACES: usize = 64;
 
 /// Starts the renderer's first child process and warns of walls that are missing around it.
 pub(crate) async fn start_renderer(settings: &Settings, children: usize) -> Outcome<RenderPool> {
@@ -62,31 +77,83 @@ pub(crate) async fn start_renderer(settings: &Settings, children: usize) -> Outc
     Ok(pool)
 }
 
-/// Loads the engine once and starts a thread for each page that is read at the same time.
-pub(crate) fn start_engines(context: &Context) -> Outcome<EnginePool> {
-    let n = context.settings().run.n_workers();
-    let engines = (context.engines)(n).map_err(Failure::of)?;
-    EnginePool::start(engines).map_err(Failure::of)
+/// Loads the engines and starts a thread for each.
+pub(crate) async fn start_engines(context: &Context, settings: &Settings) -> Outcome<EnginePool> {
+    let engines = load_engines(context, settings).await?;
+    EnginePool::start_on(engines).map_err(Failure::of)
 }
 
-/// PP-OCR engines that share their weights.
-pub fn pp_ocr_engines(n: usize) -> Result<Vec<Box<dyn Engine>>, EngineError> {
-    let first = PpOcr::load(PpOcrOptions::default())?;
-    let mut engines: Vec<Box<dyn Engine>> = Vec::with_capacity(n);
-    for _ in 1..n {
-        engines.push(Box::new(first.fork()?));
-    }
-    engines.push(Box::new(first));
-    Ok(engines)
+/// Loads the engines.
+pub(crate) async fn load_engines(context: &Context, settings: &Settings) -> Outcome<LoadedEngines> {
+    let choice = engine_choice(context, settings).await?;
+    let load = context.engines.load;
+    off_the_runtime(move || load(&choice)).await
 }
 
 /// Who would read, without a pool.
-pub(crate) fn engine_info(context: &Context) -> Outcome<EngineInfo> {
-    let engines = (context.engines)(1).map_err(Failure::of)?;
-    let first = engines
-        .first()
-        .ok_or_else(|| Failure::failed("this build has no engine"))?;
-    Ok(first.info().clone())
+pub(crate) async fn engine_info(context: &Context, settings: &Settings) -> Outcome<EngineInfo> {
+    let choice = engine_choice(context, settings).await?;
+    let info = context.engines.info;
+    off_the_runtime(move || info(&choice)).await
+}
+
+/// Loading reads files and computes for minutes.
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Outcome<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|error| {
+        Failure::failed(format!(
+            "loading the engine ended by a fault of its own: {error}"
+        ))
+    })?;
+    done.map_err(Failure::of)
+}
+
+/// What the settings say of the engine, with its checkpoint on this machine.
+async fn engine_choice(context: &Context, settings: &Settings) -> Outcome<EngineChoice> {
+    let model = match settings.engine.is_deepseek() {
+        true => Some(checkpoint(context, &settings.deepseek_ocr).await?),
+        false => None,
+    };
+    Ok(EngineChoice {
+        name: settings.engine.name.clone(),
+        n_pages: settings.run.n_workers(),
+        deepseek: settings.deepseek_ocr.clone(),
+        model,
+        cache: cache_folder(context),
+    })
+}
+
+/// Where copies of checkpoints are kept, and what was found of files.
+fn cache_folder(context: &Context) -> PathBuf {
+    match set(&context.settings().deepseek_ocr.cache_folder) {
+        Some(folder) => PathBuf::from(folder),
+        None => context.loaded.user_cache.clone(),
+    }
+}
+
+/// The folder of the checkpoint.
+pub(crate) async fn checkpoint(context: &Context, settings: &DeepSeekSettings) -> Outcome<PathBuf> {
+    let model = set(&settings.model).ok_or_else(|| {
+        Failure::usage("the engine deepseek-ocr has no model").hint(
+            "name the folder of its checkpoint with --model DIR, or with `deepseek_ocr.model`; \
+             a prefix of an object store is fine, too",
+        )
+    })?;
+    let location = context.stores.resolve(&model).map_err(Failure::of)?;
+    match location.place {
+        Place::Local(folder) if folder.is_dir() => Ok(folder),
+        Place::Local(folder) => {
+            let what = format!("there is no checkpoint at {}", folder.display());
+            Err(Failure::usage(what)
+                .hint("--model names the folder that holds config.json and *.safetensors"))
+        }
+        Place::Remote { .. } => {
+            let what = format!("the checkpoint at {model} is not on this machine");
+            Err(Failure::usage(what).hint("copy it to a folder, and name that with --model"))
+        }
+    }
 }
 
 /// How this process works.

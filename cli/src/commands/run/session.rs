@@ -29,6 +29,9 @@ use crate::signals::{self, Stop};
 /// A worker that is told to leave and does not is left behind after this.
 const LEAVE_TIME: Duration = Duration::from_secs(10);
 
+/// No page for so long means that nothing goes on in an engine that writes pages out.
+const WRITING_TIME: Duration = Duration::from_secs(6 * 3600);
+
 /// A run on this machine, with nothing of it going on yet.
 pub(crate) struct Session<'a> {
     context: &'a Context,
@@ -64,7 +67,7 @@ impl<'a> Session<'a> {
         if renderer.sandbox_status().is_complete() {
             tracing::info!("documents are opened in a sandbox");
         }
-        let engines = parts::start_engines(context)?;
+        let engines = parts::start_engines(context, settings).await?;
         let remote = context.state_folder();
         let state = RunState::open(&context.stores, out, &remote, Arc::clone(&clock));
         let state = state
@@ -75,11 +78,19 @@ impl<'a> Session<'a> {
             let what = format!("cannot make the folder {}", scratch.display());
             Failure::from(error).context(what)
         })?;
-        let config = CoordinatorConfig {
+        let mut seal = seal_settings(context, &dataset, scratch.clone());
+        if settings.engine.is_deepseek() {
+            seal.tokenizer = Some(engines.info().model_id.clone());
+        }
+        let mut config = CoordinatorConfig {
             limits: settings.input.limits(),
             survey_entries: SURVEY_CHILDREN,
-            ..CoordinatorConfig::one_machine(seal_settings(context, &dataset, scratch.clone()))
+            ..CoordinatorConfig::one_machine(seal)
         };
+        if settings.engine.is_deepseek() {
+            // On a slow processor a batch of long pages may take that long until the first ends.
+            config.progress_timeout = config.progress_timeout.max(WRITING_TIME);
+        }
         let survey = Arc::new(RenderSurvey(renderer.clone()));
         let opened = Coordinator::open(config, state.store(), context.stores.clone(), survey);
         let (service, handle) = opened.await.map_err(Failure::of)?;
