@@ -1,6 +1,7 @@
 //! The engine whose model users bring, with a shrunken checkpoint: what it writes is nonsense, what
 //! becomes of that is not.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 
@@ -310,6 +311,77 @@ fn engines_and_devices_that_cannot_be_are_refused_with_the_reason() {
         let message = said(&finish(command.args(&flags), 2));
         assert!(message.contains(named), "{flags:?}: {message}");
     }
+}
+
+/// A process that ends with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended by itself needs no end.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn a_worker_takes_the_jobs_that_want_exactly_its_engine() {
+    let scratch = Scratch::new();
+    picture(&scratch);
+    let mut coordinator = small(&scratch);
+    let store = format!("sqlite:{}", scratch.path("jobs.db").display());
+    coordinator.args([
+        "coordinator",
+        "--listen",
+        "127.0.0.1:0",
+        "--json",
+        "--store",
+        &store,
+    ]);
+    let mut coordinator = Running(coordinator.spawn().unwrap());
+    let mut lines = BufReader::new(coordinator.0.stdout.take().unwrap()).lines();
+    let listening: serde_json::Value =
+        serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let url = listening["url"].as_str().unwrap();
+    let model = checkpoint();
+    let engine = |command: &mut Command, mode: &str| {
+        command.args([
+            "--coordinator",
+            url,
+            "--engine",
+            "deepseek-ocr",
+            "--mode",
+            mode,
+        ]);
+        command.arg("--model").arg(&model);
+    };
+    let submit = |mode: &str, out: &str, more: &[&str]| -> Output {
+        let mut command = small(&scratch);
+        command.arg("submit").arg(scratch.documents());
+        command.arg("--out").arg(scratch.path(out)).args(more);
+        engine(&mut command, mode);
+        finish(&mut command, 0)
+    };
+    // The first job in line wants another mode than the worker has.
+    let other = submit("base", "other", &[]);
+    let other = String::from_utf8(other.stdout).unwrap().trim().to_owned();
+    let mut worker = without_fallback(&scratch);
+    worker.arg("worker");
+    engine(&mut worker, "tiny");
+    let _worker = Running(worker.spawn().unwrap());
+    submit("tiny", "dataset", &["--wait"]);
+    verify(&scratch.out());
+    let page = quire_tests::pages(&scratch.out()).unwrap().remove(0);
+    assert_eq!(
+        (page.engine.as_str(), page.engine_mode.as_str()),
+        ("deepseek-ocr", "tiny")
+    );
+    let mut status = small(&scratch);
+    status.args(["status", &other, "--coordinator", url, "--json"]);
+    let status = finish(&mut status, 0);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["rows_done"], 0, "{status}");
+    assert_eq!(status["shards"]["leased"], 0, "{status}");
 }
 
 #[test]

@@ -80,6 +80,10 @@ impl DeviceKind {
     }
 
     /// Whether this program was built for it.
+    #[cfg_attr(
+        not(feature = "deepseek-ocr"),
+        allow(dead_code, reason = "for the engine that this build left out")
+    )]
     pub(crate) fn is_built(self) -> bool {
         match self {
             Self::Cpu => true,

@@ -19,7 +19,12 @@ use quire_core::{Fault, Faulty};
 use thiserror::Error;
 use toml::{Table, Value};
 
-pub(crate) use deepseek::{DeepSeekSettings, DeviceKind, DeviceName, Fallback};
+pub(crate) use deepseek::DeepSeekSettings;
+#[cfg_attr(
+    not(feature = "deepseek-ocr"),
+    allow(unused_imports, reason = "for the engine that this build left out")
+)]
+pub(crate) use deepseek::{DeviceKind, DeviceName, Fallback};
 pub(crate) use fleet::{CoordinatorSettings, FleetSettings, RoleName, StoreAddress};
 pub(crate) use job::{JobFile, is_job_file};
 pub(crate) use merge::{Merged, Origin};
