@@ -11,6 +11,7 @@ mod facts;
 mod failure;
 mod fleet;
 mod logging;
+mod model_folder;
 mod observe;
 mod output;
 mod place;

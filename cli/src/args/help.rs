@@ -32,6 +32,7 @@ Keeping a fleet:
 
 Checks:
   study        Measure how engines and modes read documents whose text is known
+  model        Check the checkpoint of a model that you bring
   doctor       Check this machine, a place for datasets, a database, or the way to a coordinator
   settings     Print the settings in force and where each came from
 

@@ -3,6 +3,7 @@
 mod engine;
 mod fleet;
 mod help;
+mod model;
 mod study;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use fleet::{
     CoordinatorArgs, CoordinatorUrl, JobArgs, NodeAction, NodeArgs, RecoverArgs, ResumeArgs,
     StatusArgs, SubmitArgs, TenantAction, TenantsArgs, WorkerArgs, WorkersArgs,
 };
+pub(crate) use model::{ModelAction, ModelArgs, ModelCheckArgs};
 pub(crate) use study::{CompressionArgs, StudyArgs, StudyKind};
 
 /// Turns documents into a dataset for training.
@@ -89,6 +91,8 @@ pub(crate) enum Command {
     Recover(RecoverArgs),
     /// Measure how engines and modes read documents whose text is known
     Study(StudyArgs),
+    /// Check the checkpoint of a model that you bring
+    Model(ModelArgs),
     /// Check this machine, a place for datasets, a database, or the way to a coordinator
     Doctor(DoctorArgs),
     /// Print the settings in force and where each came from
@@ -370,6 +374,7 @@ impl Command {
             | Self::Inspect(_)
             | Self::Files(_)
             | Self::Seal(_)
+            | Self::Model(_)
             | Self::Settings
             | Self::RenderChild => Vec::new(),
         }

@@ -6,6 +6,7 @@ mod coordinator;
 mod doctor;
 mod files;
 mod inspect;
+mod model;
 mod recover;
 mod retry;
 mod run;
@@ -33,6 +34,7 @@ pub(crate) async fn execute(context: Context, command: Command) -> Outcome<ExitC
         Command::Inspect(args) => done(inspect::execute(&context, args).await),
         Command::Retry(args) => retry::execute(&context, args).await,
         Command::Cancel(args) => done(cancel::execute(&context, args).await),
+        Command::Model(args) => model::execute(&context, args).await,
         Command::Doctor(args) => doctor::execute(&context, args).await,
         Command::Files(args) => done(files::execute(&context, args).await),
         Command::Seal(args) => done(seal::execute(&context, args).await),

@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use quire_coordinator::Survey;
 use quire_core::{EngineError, EngineInfo, Trouble};
-use quire_corpus::Place;
 use quire_worker::pipeline::render::{RenderPool, RenderSettings};
 use quire_worker::{EnginePool, WorkerConfig};
 
 use crate::context::Context;
 use crate::engines::{EngineChoice, LoadedEngines};
 use crate::failure::{Failure, Outcome};
+use crate::model_folder::{cache_folder, local_folder};
 use crate::settings::{DeepSeekSettings, Settings, set};
 
 /// Opens documents for planning.
@@ -125,14 +125,6 @@ async fn engine_choice(context: &Context, settings: &Settings) -> Outcome<Engine
     })
 }
 
-/// Where copies of checkpoints are kept, and what was found of files.
-fn cache_folder(context: &Context) -> PathBuf {
-    match set(&context.settings().deepseek_ocr.cache_folder) {
-        Some(folder) => PathBuf::from(folder),
-        None => context.loaded.user_cache.clone(),
-    }
-}
-
 /// The folder of the checkpoint.
 pub(crate) async fn checkpoint(context: &Context, settings: &DeepSeekSettings) -> Outcome<PathBuf> {
     let model = set(&settings.model).ok_or_else(|| {
@@ -141,19 +133,7 @@ pub(crate) async fn checkpoint(context: &Context, settings: &DeepSeekSettings) -
              a prefix of an object store is fine, too",
         )
     })?;
-    let location = context.stores.resolve(&model).map_err(Failure::of)?;
-    match location.place {
-        Place::Local(folder) if folder.is_dir() => Ok(folder),
-        Place::Local(folder) => {
-            let what = format!("there is no checkpoint at {}", folder.display());
-            Err(Failure::usage(what)
-                .hint("--model names the folder that holds config.json and *.safetensors"))
-        }
-        Place::Remote { .. } => {
-            let what = format!("the checkpoint at {model} is not on this machine");
-            Err(Failure::usage(what).hint("copy it to a folder, and name that with --model"))
-        }
-    }
+    local_folder(context, &model).await
 }
 
 /// How this process works.
