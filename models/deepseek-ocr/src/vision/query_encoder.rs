@@ -281,7 +281,7 @@ mod tests {
         };
         let device = Device::flex();
         let rotation = rotations.at(2, &device, DType::F32);
-        let heads = TensorData::new(vec![1.0f32, 2.0, 3.0, 4.0].repeat(2), [1, 1, 2, 4]);
+        let heads = TensorData::new([1.0f32, 2.0, 3.0, 4.0].repeat(2), [1, 1, 2, 4]);
         let turned = rotation.turn(Tensor::from_data(heads, &device)).into_data();
         let turned = turned.as_slice::<f32>().unwrap();
         assert_eq!(turned[..4], [1.0, 2.0, 3.0, 4.0]);
