@@ -10,4 +10,5 @@ mod first_run;
 mod growth;
 mod hostile;
 mod memory;
+mod model_check;
 mod readers;
