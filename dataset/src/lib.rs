@@ -18,7 +18,9 @@ pub mod paths;
 mod place;
 mod properties;
 pub mod reader;
+pub mod retention;
 pub mod row;
+mod runs;
 pub mod schema;
 pub mod seal;
 pub mod split;
@@ -31,10 +33,11 @@ pub use area::{JobArea, Output};
 pub use cell::CellProblem;
 pub use create::Created;
 pub use error::{Error, Result};
-pub use manifest::{Closing, CommitLog, Manifest, PartEntry, Published};
+pub use manifest::{Closing, CommitLog, Manifest, PartEntry, Published, manifests};
 pub use place::{Listed, Place};
 pub use properties::WRITER;
 pub use reader::Dataset;
+pub use retention::{Amount, Pruned, Retention, prune};
 pub use row::{
     DocumentRow, DocumentStatus, EmbeddedImage, ErrorRow, PageRow, PartRow, PartStatus, Split,
     TextLayerKind,

@@ -2,10 +2,12 @@
 //! committed when a manifest lists it; the database that hands out work only follows.
 //! Before: [`crate::writer`] writes parts. Next: [`crate::seal`] makes a version of them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::pin::pin;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use quire_core::{JobId, LeaseId, ShardIdx};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +15,7 @@ use crate::area::JobArea;
 use crate::create::Created;
 use crate::error::{Error, Result};
 use crate::paths::in_job;
+use crate::runs::Runs;
 use crate::writer::PartSummary;
 
 /// Manifests read at the same time.
@@ -99,15 +102,31 @@ pub enum Published {
     Overtaken,
 }
 
-/// The log as read so far.
+/// The log as read so far. Of its parts it keeps only which shards and rows of the plan they
+/// hold, as runs: shards are published nearly in order, so that a log of ten million parts takes
+/// no more room than the gaps in it. What else a part's entry says is read again from its
+/// manifest where it is needed ([`manifests`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitLog {
     job_id: JobId,
     head: u64,
     closing: Option<Closing>,
-    parts: BTreeMap<ShardIdx, PartEntry>,
-    /// Rows of the plan that parts hold, as the end of each part by its first row.
-    rows: BTreeMap<u64, u64>,
+    n_parts: u64,
+    n_rows: u64,
+    shards: Runs,
+    /// Rows of the plan that parts hold.
+    rows: Runs,
+}
+
+/// Manifests of a job by their numbers, in order, with some read ahead. Each is checked to be
+/// one, and not what came before it: that is what a [`CommitLog`] does.
+pub fn manifests(
+    area: &JobArea,
+    numbers: RangeInclusive<u64>,
+) -> impl Stream<Item = Result<Manifest>> + '_ {
+    stream::iter(numbers)
+        .map(|number| read_manifest(area, number))
+        .buffered(READS_AT_ONCE)
 }
 
 impl CommitLog {
@@ -117,8 +136,10 @@ impl CommitLog {
             job_id,
             head: 0,
             closing: None,
-            parts: BTreeMap::new(),
-            rows: BTreeMap::new(),
+            n_parts: 0,
+            n_rows: 0,
+            shards: Runs::default(),
+            rows: Runs::default(),
         }
     }
 
@@ -135,7 +156,7 @@ impl CommitLog {
     /// Reads the log up to a manifest that is known to exist.
     pub(crate) async fn read_to(area: &JobArea, last: u64) -> Result<Self> {
         let mut log = Self::empty(area.job_id().clone());
-        log.apply_to(area, last).await?;
+        log.read_to_end(area, last).await?;
         Ok(log)
     }
 
@@ -149,24 +170,64 @@ impl CommitLog {
         self.closing
     }
 
-    /// Parts that count, by shard.
-    pub fn parts(&self) -> &BTreeMap<ShardIdx, PartEntry> {
-        &self.parts
+    /// How many parts count.
+    pub fn n_parts(&self) -> u64 {
+        self.n_parts
+    }
+
+    /// Rows of all of them.
+    pub fn n_rows(&self) -> u64 {
+        self.n_rows
+    }
+
+    /// What is kept of the parts: one number pair for each gap-free run of shards and of rows.
+    pub fn n_runs(&self) -> usize {
+        self.shards.n_runs() + self.rows.n_runs()
     }
 
     /// Whether one of these rows of the plan is in a part that counts already, be it of the same
     /// shard, of a half of it or of the whole that it is a half of. A database may have forgotten.
     pub fn holds_rows(&self, first_row: u64, n_rows: u64) -> bool {
-        overlaps(&self.rows, first_row, first_row + n_rows)
+        self.rows.meets(first_row, first_row + n_rows)
     }
 
-    /// Reads manifests that are new since the last call, and returns them.
+    /// Reads manifests that are new since the last call.
     ///
     /// # Errors
     /// When a manifest cannot be read or contradicts those before it.
-    pub async fn catch_up(&mut self, area: &JobArea) -> Result<Vec<Manifest>> {
-        let head = find_head(area, self.head).await?;
-        self.apply_to(area, head).await
+    pub async fn catch_up(&mut self, area: &JobArea) -> Result<()> {
+        let newest = self.newest(area).await?;
+        self.read_to_end(area, newest).await
+    }
+
+    /// Number of the newest manifest that the store has, read or not.
+    ///
+    /// # Errors
+    /// When the store gives no answer.
+    pub async fn newest(&self, area: &JobArea) -> Result<u64> {
+        find_head(area, self.head).await
+    }
+
+    /// Reads some of the manifests up to `last`, which is known to exist, and returns them; none
+    /// when all of them are read.
+    ///
+    /// # Errors
+    /// When a manifest cannot be read or contradicts those before it.
+    pub async fn read_some(&mut self, area: &JobArea, last: u64) -> Result<Vec<Manifest>> {
+        let some = last.min(self.head + READS_AT_ONCE as u64);
+        let mut news = Vec::new();
+        let mut stream = pin!(manifests(area, self.head + 1..=some));
+        while let Some(manifest) = stream.try_next().await? {
+            self.check_next(&manifest)?;
+            self.apply(&manifest);
+            news.push(manifest);
+        }
+        Ok(news)
+    }
+
+    async fn read_to_end(&mut self, area: &JobArea, last: u64) -> Result<()> {
+        while !self.read_some(area, last).await?.is_empty() {}
+        Ok(())
     }
 
     /// Adds a manifest after the head. The log is to be caught up before, and `nonce` random.
@@ -194,37 +255,25 @@ impl CommitLog {
         let key = in_job::manifest(manifest.number);
         match area.place.create(&key, Bytes::from(content)).await? {
             Created::Mine => {
-                let number = manifest.number;
-                self.apply(manifest);
-                Ok(Published::Done(number))
+                self.apply(&manifest);
+                Ok(Published::Done(manifest.number))
             }
             Created::Theirs(_) => Ok(Published::Overtaken),
         }
     }
 
-    pub(crate) async fn apply_to(&mut self, area: &JobArea, last: u64) -> Result<Vec<Manifest>> {
-        let manifests: Vec<Manifest> = stream::iter(self.head + 1..=last)
-            .map(|number| read_manifest(area, number))
-            .buffered(READS_AT_ONCE)
-            .try_collect()
-            .await?;
-        for manifest in &manifests {
-            self.check_next(manifest)?;
-            self.apply(manifest.clone());
-        }
-        Ok(manifests)
-    }
-
-    fn apply(&mut self, manifest: Manifest) {
+    fn apply(&mut self, manifest: &Manifest) {
         self.head = manifest.number;
         self.closing = manifest.closing;
-        self.rows.extend(manifest.parts.iter().filter_map(rows_of));
-        self.parts.extend(
-            manifest
-                .parts
-                .into_iter()
-                .map(|part| (part.shard_idx, part)),
-        );
+        for part in &manifest.parts {
+            self.n_parts += 1;
+            self.n_rows += part.rows;
+            self.shards
+                .insert(part.shard_idx, part.shard_idx.saturating_add(1));
+            if let Some((first_row, end_row)) = rows_of(part) {
+                self.rows.insert(first_row, end_row);
+            }
+        }
     }
 
     /// What must hold between the log and its next manifest. Without these a page could be
@@ -240,15 +289,16 @@ impl CommitLog {
         if self.closing.is_some() {
             return wrong("follows the closing manifest".to_owned());
         }
-        let mut shards = std::collections::BTreeSet::new();
-        let mut rows = BTreeMap::new();
+        let mut shards = BTreeSet::new();
+        let mut rows = Runs::default();
         for part in &next.parts {
             let shard_idx = part.shard_idx;
-            if self.parts.contains_key(&shard_idx) || !shards.insert(shard_idx) {
+            let is_listed = self.shards.meets(shard_idx, shard_idx.saturating_add(1));
+            if is_listed || !shards.insert(shard_idx) {
                 return wrong(format!("lists shard {shard_idx} a second time"));
             }
             if let Some((first_row, end_row)) = rows_of(part) {
-                if overlaps(&self.rows, first_row, end_row) || overlaps(&rows, first_row, end_row) {
+                if self.rows.meets(first_row, end_row) || rows.meets(first_row, end_row) {
                     let what = format!("lists rows {first_row} to {end_row} a second time");
                     return wrong(what);
                 }
@@ -270,14 +320,7 @@ impl CommitLog {
 /// Rows of the plan that a part holds: the first, and the one after the last.
 fn rows_of(part: &PartEntry) -> Option<(u64, u64)> {
     part.first_row
-        .map(|first_row| (first_row, first_row + part.rows))
-}
-
-/// Whether one of these runs of rows, which do not overlap, has a row of another.
-fn overlaps(rows: &BTreeMap<u64, u64>, first_row: u64, end_row: u64) -> bool {
-    rows.range(..end_row)
-        .next_back()
-        .is_some_and(|(_, &end)| end > first_row)
+        .map(|first_row| (first_row, first_row.saturating_add(part.rows)))
 }
 
 async fn read_manifest(area: &JobArea, number: u64) -> Result<Manifest> {
@@ -312,4 +355,55 @@ async fn find_head(area: &JobArea, known: u64) -> Result<u64> {
         }
     }
     Ok(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(shard_idx: ShardIdx) -> PartEntry {
+        let summary = PartSummary {
+            rows: 100,
+            ok: 100,
+            failed: 0,
+            skipped: 0,
+            bytes: 1 << 20,
+            sha256: "0".repeat(64),
+        };
+        PartEntry {
+            first_row: Some(shard_idx * 100),
+            ..PartEntry::new(shard_idx, LeaseId::new("lease"), &summary)
+        }
+    }
+
+    /// Shards come in nearly in order: some are late by ten manifests, as those of slow workers.
+    #[test]
+    fn log_of_a_million_parts_keeps_its_gaps_and_no_more() {
+        const PARTS: u64 = 4096;
+        const MANIFESTS: u64 = 250;
+        let is_late = |shard_idx: u64| shard_idx % PARTS < 8;
+        let mut log = CommitLog::empty(JobId::new("job"));
+        let mut most = 0;
+        for at in 0..MANIFESTS + 10 {
+            let fresh = at * PARTS..(at + 1) * PARTS;
+            let fresh = fresh.filter(|&shard_idx| at < MANIFESTS && !is_late(shard_idx));
+            let late = at.checked_sub(10).map(|at| at * PARTS..(at + 1) * PARTS);
+            let late = late.into_iter().flatten().filter(|&idx| is_late(idx));
+            let manifest = Manifest {
+                number: at + 1,
+                job_id: JobId::new("job"),
+                nonce: String::new(),
+                parts: fresh.chain(late).map(part).collect(),
+                closing: None,
+            };
+            log.check_next(&manifest).unwrap();
+            log.apply(&manifest);
+            most = most.max(log.n_runs());
+        }
+        assert_eq!(log.n_parts(), PARTS * MANIFESTS);
+        assert_eq!(log.n_rows(), PARTS * MANIFESTS * 100);
+        // One gap a manifest, for ten manifests, in shards and in rows.
+        assert!(most <= 2 * 12, "{most} runs");
+        assert_eq!(log.n_runs(), 2);
+    }
 }

@@ -143,6 +143,19 @@ pub fn parse_claim(key: &str) -> Option<u64> {
 /// Where claims lie, in `OUT.quire`.
 pub const CLAIMS: &str = "claims/";
 
+/// The record of a version that was dropped, until its files are gone.
+pub fn dropped(version: u64) -> String {
+    format!("{DROPPED}{version:06}.json")
+}
+
+/// The version of such a record.
+pub fn parse_dropped(key: &str) -> Option<u64> {
+    number(key.strip_prefix(DROPPED)?.strip_suffix(".json")?, 6)
+}
+
+/// Where records of dropped versions lie, in `OUT.quire`.
+pub const DROPPED: &str = "dropped/";
+
 /// Names inside a job's folder.
 pub mod in_job {
     use super::{LeaseId, ShardIdx, number};
@@ -157,6 +170,8 @@ pub mod in_job {
     pub const PARTS: &str = "parts/";
     /// Where the commit log lies.
     pub const MANIFESTS: &str = "manifest/";
+    /// Says that the parts were removed, since a version holds their rows.
+    pub const PARTS_REMOVED: &str = "parts-removed.json";
     /// Where seal plans lie.
     pub const SEALS: &str = "seal/";
 
@@ -225,6 +240,7 @@ mod tests {
             prop_assert_eq!(parse_version(&version(n)), Some(n));
             prop_assert_eq!(parse_version_data(&format!("{}x", version_data(n))), Some(n));
             prop_assert_eq!(parse_claim(&claim(n)), Some(n));
+            prop_assert_eq!(parse_dropped(&dropped(n)), Some(n));
             prop_assert_eq!(in_job::parse_plan_group(&in_job::plan_group(n)), Some(n));
             prop_assert_eq!(in_job::parse_manifest(&in_job::manifest(n)), Some(n));
             prop_assert_eq!(in_job::parse_seal_plan(&in_job::seal_plan(n)), Some(n));

@@ -55,7 +55,7 @@ async fn commit_logs_of_the_first_release_still_load() {
     );
     let area = output.job_area(&JobId::new("first")).unwrap();
     let log = CommitLog::read(&area).await.unwrap();
-    assert_eq!((log.head(), log.parts().len()), (2, 4));
+    assert_eq!((log.head(), log.n_parts()), (2, 4));
 }
 
 /// While the writer calls itself the same, it must give the same bytes: a seal that one release

@@ -28,15 +28,18 @@ pub(crate) async fn catch_up(shared: &Shared, area: &JobArea, log: &mut CommitLo
         // The store is behind what this process has read: it was set back. Read from the start.
         *log = CommitLog::empty(area.job_id().clone());
     }
-    let unseen = log
-        .catch_up(area)
-        .await
-        .map_err(|source| unread(area, source))?;
-    for manifest in unseen {
-        if manifest.number > applied {
-            apply(shared, area, manifest.number, &manifest.parts).await?;
-            applied = manifest.number;
+    let unread = |source| unread(area, source);
+    let newest = log.newest(area).await.map_err(unread)?;
+    // Some at a time: a log may be longer than there is memory for.
+    loop {
+        let some = log.read_some(area, newest).await.map_err(unread)?;
+        if some.is_empty() {
+            break;
         }
+        for manifest in some.iter().filter(|some| some.number > applied) {
+            apply(shared, area, manifest.number, &manifest.parts).await?;
+        }
+        applied = applied.max(log.head());
     }
     if applied > log.head() {
         return Err(Error::Contradiction {

@@ -1,14 +1,17 @@
 //! Removes parts that no manifest lists: of workers that died, or whose commit was fenced.
 //!
-//! Parts that a manifest lists stay for good, also those of jobs that are done: `verify` compares
-//! them with their checksums, a retry reads which rows failed, and a sealed version whose files
-//! were damaged is made again from them. Plans and manifests are never touched.
+//! Parts that a manifest lists stay, also those of jobs that are done: a sealed version whose files
+//! were damaged can be made again from them. Whoever does not want them any more says so
+//! ([`quire_dataset::prune`]). Plans and manifests are never touched.
 
 use std::collections::HashSet;
+use std::pin::pin;
 
+use futures::TryStreamExt;
 use quire_core::{JobId, chain};
 use quire_dataset::paths::in_job;
-use quire_dataset::{CommitLog, JobArea};
+use quire_dataset::{CommitLog, JobArea, manifests};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::metrics;
@@ -18,11 +21,10 @@ use crate::shared::Shared;
 /// removed only takes room.
 pub(crate) async fn of_ended_job(area: &JobArea) {
     let swept = async {
-        let log = CommitLog::read(area).await?;
-        let listed: HashSet<&str> = log.parts().values().map(|part| part.key.as_str()).collect();
+        let listed = listed(area).await?;
         let mut n_orphans = 0;
         for part in area.list_parts().await? {
-            if !listed.contains(part.key.as_str()) {
+            if !listed.contains(&mark(&part.key)) {
                 area.delete_part(&part.key).await?;
                 n_orphans += 1;
             }
@@ -54,14 +56,13 @@ pub(crate) async fn of_living_job(shared: &Shared, job_id: &JobId) -> Result<()>
         return Ok(());
     }
     // In this order: what is accepted after the log was read is known to the store.
-    let log = CommitLog::read(&area).await.map_err(failed)?;
-    let listed: HashSet<&str> = log.parts().values().map(|part| part.key.as_str()).collect();
+    let listed = listed(&area).await.map_err(failed)?;
     let mut n_orphans = 0;
     for part in old {
         let Some((_, lease_id)) = in_job::parse_part(&part.key) else {
             continue;
         };
-        if listed.contains(part.key.as_str())
+        if listed.contains(&mark(&part.key))
             || shared.store.lease(&lease_id).await?.is_some()
             || shared.store.won_by(&lease_id).await?.is_some()
         {
@@ -72,6 +73,27 @@ pub(crate) async fn of_living_job(shared: &Shared, job_id: &JobId) -> Result<()>
     }
     report(job_id, n_orphans);
     Ok(())
+}
+
+/// A key in a set of millions: half of its digest.
+type Mark = [u8; 16];
+
+fn mark(key: &str) -> Mark {
+    let digest = Sha256::digest(key);
+    let mut mark = Mark::default();
+    mark.copy_from_slice(&digest[..size_of::<Mark>()]);
+    mark
+}
+
+/// Every part that a manifest lists.
+async fn listed(area: &JobArea) -> quire_dataset::Result<HashSet<Mark>> {
+    let newest = CommitLog::empty(area.job_id().clone()).newest(area).await?;
+    let mut listed = HashSet::new();
+    let mut manifests = pin!(manifests(area, 1..=newest));
+    while let Some(manifest) = manifests.try_next().await? {
+        listed.extend(manifest.parts.iter().map(|part| mark(&part.key)));
+    }
+    Ok(listed)
 }
 
 fn report(job_id: &JobId, n_orphans: u64) {

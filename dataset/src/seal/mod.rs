@@ -15,6 +15,7 @@ mod check;
 mod cut;
 mod documents;
 mod folder;
+mod parts;
 mod place_files;
 mod request;
 mod survey;
@@ -105,7 +106,7 @@ pub async fn refresh(output: &Output) -> Result<VersionFile> {
 }
 
 fn check_planned(log: &CommitLog, request: &SealRequest) -> Result<()> {
-    let committed: u64 = log.parts().values().map(|part| part.rows).sum();
+    let committed = log.n_rows();
     match request.planned_rows {
         Some(planned) if planned != committed => Err(Error::corrupt(
             "the commit log",

@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 use crate::area::{JobArea, Output};
 use crate::cell::{columns, struct_cell};
 use crate::error::{Error, Result};
-use crate::manifest::{CommitLog, PartEntry};
 use crate::object::ParquetObject;
 use crate::paths::in_job;
 use crate::row::{PartStatus, Split};
 use crate::schema::{SCHEMA_VERSION, Table};
+use crate::seal::parts::NewParts;
 use crate::split::SplitRule;
 use crate::version::VersionFile;
 
@@ -76,7 +76,7 @@ pub(crate) struct GroupCounts {
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     /// New parts, in plan order.
-    pub(crate) parts: Vec<PartEntry>,
+    pub(crate) parts: NewParts,
     pub(crate) replaced: Replaced,
     /// Documents whose sums are held until the end.
     pub(crate) held: HashSet<DocKey>,
@@ -154,7 +154,7 @@ pub(crate) async fn survey(
     parent: Option<&VersionFile>,
 ) -> Result<Survey> {
     let mut survey = Survey {
-        parts: new_parts(area, scope).await?,
+        parts: NewParts::find(area, scope.after_manifest, scope.last_manifest).await?,
         ..Survey::default()
     };
     let part_groups = survey.look_at_parts(area, scope).await?;
@@ -163,15 +163,6 @@ pub(crate) async fn survey(
     }
     survey.groups.extend(part_groups);
     Ok(survey)
-}
-
-/// Parts that a version adds, in plan order.
-async fn new_parts(area: &JobArea, scope: &Scope) -> Result<Vec<PartEntry>> {
-    let before = CommitLog::read_to(area, scope.after_manifest).await?;
-    let mut log = before.clone();
-    log.apply_to(area, scope.last_manifest).await?;
-    let is_new = |part: &&PartEntry| !before.parts().contains_key(&part.shard_idx);
-    Ok(log.parts().values().filter(is_new).cloned().collect())
 }
 
 /// Documents that the job's plan reads whole; `None` if it is all of them. Only a retry reads
@@ -207,7 +198,9 @@ impl Survey {
             .map(|whole| whole.iter().map(doc_key).collect());
         let mut groups = Vec::new();
         let mut run = Run::default();
-        for part in self.parts.clone() {
+        let parts = std::mem::take(&mut self.parts);
+        let mut entries = parts.entries(area);
+        while let Some(part) = entries.next().await? {
             let object = ParquetObject::open(&area.place, &part.key).await?;
             let mut n_rows = 0;
             for idx in 0..object.n_row_groups() {
@@ -234,6 +227,8 @@ impl Survey {
                 return Err(Error::corrupt(&part.key, what));
             }
         }
+        drop(entries);
+        self.parts = parts;
         self.n_documents = self.touched.len() as u64;
         Ok(groups)
     }

@@ -60,8 +60,9 @@ pub(super) async fn write_files(
     for path in &plan.rewritten {
         work.take_file(path, Source::RewrittenPages, None).await?;
     }
-    for part in &looked.parts {
-        let object = open_part(owner, part).await?;
+    let mut parts = looked.parts.entries(owner);
+    while let Some(part) = parts.next().await? {
+        let object = open_part(owner, &part).await?;
         work.take_object(&object, Source::Part, None).await?;
     }
     work.finish().await

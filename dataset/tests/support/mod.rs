@@ -388,7 +388,7 @@ pub async fn write_part(
 pub async fn commit(output: &Output, job: &str, shards: &[Vec<PartRow>]) -> (JobArea, u64) {
     let area = output.job_area(&JobId::new(job)).unwrap();
     let mut log = CommitLog::read(&area).await.unwrap();
-    let first = log.parts().len();
+    let first = usize::try_from(log.n_parts()).unwrap();
     for (at, pair) in shards.chunks(2).enumerate() {
         let mut entries = Vec::new();
         for (offset, rows) in pair.iter().enumerate() {
@@ -399,8 +399,7 @@ pub async fn commit(output: &Output, job: &str, shards: &[Vec<PartRow>]) -> (Job
         let published = log.publish(&area, nonce, entries, None).await.unwrap();
         assert!(matches!(published, Published::Done(_)));
     }
-    let rows = log.parts().values().map(|part| part.rows).sum();
-    (area, rows)
+    (area, log.n_rows())
 }
 
 /// A plan that reads single pages, as a retry makes it.

@@ -1,7 +1,8 @@
 //! What must hold when a run is over.
 
+use futures::TryStreamExt;
 use quire_coordinator::PlanIndex;
-use quire_dataset::{Closing, CommitLog, verify};
+use quire_dataset::{Closing, CommitLog, Manifest, manifests, verify};
 
 use crate::world::World;
 
@@ -26,7 +27,12 @@ pub(crate) async fn check(world: &World) -> Found {
         "how the commit log ends"
     );
 
-    let mut parts: Vec<_> = log.parts().values().collect();
+    let read: Vec<Manifest> = manifests(&area, 1..=log.head())
+        .try_collect()
+        .await
+        .unwrap();
+    let mut parts: Vec<_> = read.iter().flat_map(|manifest| &manifest.parts).collect();
+    assert_eq!(parts.len() as u64, log.n_parts());
     parts.sort_by_key(|part| part.first_row);
     let mut next_row = 0;
     for part in &parts {
