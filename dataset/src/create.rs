@@ -33,7 +33,7 @@ pub(crate) async fn create_only(place: &Place, key: &str, content: Bytes) -> Res
             ..PutOptions::default()
         };
         let payload = PutPayload::from_bytes(content.clone());
-        match place.store().put_opts(&path, payload, options).await {
+        let doubt = match place.store().put_opts(&path, payload, options).await {
             Ok(_) => return Ok(Created::Mine),
             Err(source @ object_store::Error::NotImplemented { .. })
             | Err(source @ object_store::Error::NotSupported { .. }) => {
@@ -43,12 +43,23 @@ pub(crate) async fn create_only(place: &Place, key: &str, content: Bytes) -> Res
                     source,
                 });
             }
-            Err(error) => tracing::debug!(%path, %error, "create is in doubt, reading back"),
-        }
+            Err(error) => {
+                tracing::debug!(%path, %error, "create is in doubt, reading back");
+                error
+            }
+        };
         match read_back(place, &path).await? {
             Some(bytes) if bytes == content => return Ok(Created::Mine),
             Some(bytes) => return Ok(Created::Theirs(bytes)),
             None => {}
+        }
+        // Who may not write is told so; trying again changes nothing.
+        if matches!(
+            doubt,
+            object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+        ) {
+            return Err(Error::store("create", &path)(doubt));
         }
     }
     Err(Error::Undecided {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use toml::Value;
 
-use crate::settings::FlagValue;
+use crate::settings::{FlagValue, Span};
 
 pub(crate) use engine::EngineArgs;
 pub(crate) use fleet::{
@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Cancel(CancelArgs),
     /// Write README.md, dataset.json, SHA256SUMS and _SUCCESS of the newest version again
     Seal(DatasetArgs),
+    /// Remove what no reader needs: files of dropped versions, and parts that were sealed
+    Prune(PruneArgs),
     /// Serve the jobs of a fleet: plan, hand out shards, publish what is done
     Coordinator(CoordinatorArgs),
     /// Read shards that a coordinator hands out
@@ -153,6 +155,24 @@ pub(crate) enum TextLayerArg {
 pub(crate) struct DatasetArgs {
     /// The dataset
     pub out: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PruneArgs {
+    /// The dataset
+    pub out: String,
+    /// Drop all versions but so many newest ones
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_versions: Option<u32>,
+    /// Remove the parts of jobs whose rows a version holds, too
+    #[arg(long)]
+    pub parts: bool,
+    /// What was of use until more recently stays
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = Span::parse)]
+    pub older_than: Span,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -375,6 +395,7 @@ impl Command {
             | Self::Files(_)
             | Self::Seal(_)
             | Self::Model(_)
+            | Self::Prune(_)
             | Self::Settings
             | Self::RenderChild => Vec::new(),
         }

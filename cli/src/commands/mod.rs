@@ -7,6 +7,7 @@ mod doctor;
 mod files;
 mod inspect;
 mod model;
+mod prune;
 mod recover;
 mod retry;
 mod run;
@@ -38,6 +39,7 @@ pub(crate) async fn execute(context: Context, command: Command) -> Outcome<ExitC
         Command::Doctor(args) => doctor::execute(&context, args).await,
         Command::Files(args) => done(files::execute(&context, args).await),
         Command::Seal(args) => done(seal::execute(&context, args).await),
+        Command::Prune(args) => done(prune::execute(&context, args).await),
         Command::Coordinator(_) => coordinator::execute(&context).await,
         Command::Worker(_) => worker::execute(&context).await,
         Command::Submit(args) => submit::execute(&context, args).await,

@@ -31,9 +31,7 @@ pub(crate) use merge::{Merged, Origin};
 pub(crate) use secret::Secret;
 pub(crate) use sections::{DEEPSEEK_OCR, LogFormat, LogSettings, PP_OCR, Settings, set};
 pub(crate) use show::{as_json, as_toml};
-#[cfg(feature = "deepseek-ocr")]
-pub(crate) use units::Size;
-pub(crate) use units::Span;
+pub(crate) use units::{Size, Span};
 
 /// The defaults and their documentation.
 pub(crate) const DEFAULTS: &str = include_str!("../../../configs/default.toml");

@@ -7,6 +7,7 @@ use crate::area::Output;
 use crate::card;
 use crate::error::Result;
 use crate::paths;
+use crate::retention;
 use crate::seal;
 use crate::verify::VerifyReport;
 use crate::version::VersionFile;
@@ -73,9 +74,14 @@ async fn check_strays(
         .flat_map(|version| version.files.iter().map(|file| file.path.as_str()))
         .collect();
     let unfinished = seal::unfinished(output, newest.version).await?;
-    let mut n_unfinished = 0;
+    let dropped = retention::files_of_dropped(output).await?;
+    let (mut n_unfinished, mut n_dropped) = (0, 0);
     for object in output.place.list(paths::DATA).await? {
         if listed.contains(object.key.as_str()) {
+            continue;
+        }
+        if dropped.contains(&object.key) {
+            n_dropped += 1;
             continue;
         }
         let version = paths::parse_version_data(&object.key);
@@ -83,6 +89,11 @@ async fn check_strays(
             Some((number, _)) if version == Some(*number) => n_unfinished += 1,
             _ => report.add(&object.key, None, "is listed by no version"),
         }
+    }
+    if n_dropped > 0 {
+        report.notes.push(format!(
+            "{n_dropped} files of versions that were dropped wait to be removed: `quire prune` does it"
+        ));
     }
     if let Some((number, job_id)) = unfinished {
         report.notes.push(format!(

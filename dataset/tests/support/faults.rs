@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
@@ -140,6 +140,17 @@ impl ObjectStore for FailingStore {
         &self,
         paths: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
+        if self.is_for_good && self.fails_now() {
+            let error = self.error(&Path::default());
+            let (inner, effect) = (Arc::clone(&self.inner), self.effect);
+            return stream::once(async move {
+                if effect == Effect::After {
+                    inner.delete_stream(paths).try_collect::<Vec<_>>().await?;
+                }
+                Err(error)
+            })
+            .boxed();
+        }
         self.inner.delete_stream(paths)
     }
 
