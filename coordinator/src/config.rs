@@ -45,6 +45,8 @@ pub struct CoordinatorConfig {
     pub oldest_worker: Option<String>,
     /// Refuse jobs whose output lies in a store that breaks the promises of the commit log.
     pub probe_outputs: bool,
+    /// Ask the stores of a job's inputs and output whether they are there before it is taken.
+    pub reach_stores: bool,
     /// When a second copy of a shard is given out; `None`: never.
     pub stragglers: Option<StragglerPolicy>,
     /// When a node is cordoned because its workers die on what others finish; `None`: never.
@@ -170,6 +172,7 @@ impl CoordinatorConfig {
             hosts_workers: false,
             oldest_worker: None,
             probe_outputs: true,
+            reach_stores: true,
             stragglers: Some(StragglerPolicy {
                 slowdown: 3.0,
                 fleet_share: 0.02,

@@ -142,7 +142,9 @@ impl Wrong {
     fn of(action: &str, error: &Objects) -> Self {
         let message = format!("{action}: {error}");
         match error {
-            Objects::PermissionDenied { .. }
+            // Of a write: there is no such bucket.
+            Objects::NotFound { .. }
+            | Objects::PermissionDenied { .. }
             | Objects::Unauthenticated { .. }
             | Objects::NotImplemented { .. }
             | Objects::NotSupported { .. } => Self::Broken(message),

@@ -149,6 +149,16 @@ impl Error {
             Self::VersionTooOld { .. } => Reason::VersionTooOld,
             Self::IncarnationChanged { .. } => Reason::IncarnationChanged,
             Self::Malformed { .. } | Self::Specification { .. } => Reason::Malformed,
+            Self::StorageUnfit { .. } => Reason::StoreRefused,
+            Self::StorageUnclear { .. } => Reason::StoreAway,
+            Self::Corpus { .. } | Self::Dataset { .. } | Self::Objects { .. } => {
+                match self.fault() {
+                    Fault::Unavailable => Reason::StoreAway,
+                    Fault::Config => Reason::StoreRefused,
+                    Fault::Corrupt => Reason::Corrupt,
+                    Fault::Input | Fault::Fenced | Fault::Bug => Reason::Internal,
+                }
+            }
             _ => match self.fault() {
                 Fault::Unavailable => Reason::Unavailable,
                 Fault::Corrupt => Reason::Corrupt,

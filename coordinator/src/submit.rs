@@ -3,7 +3,8 @@
 //! remember it.
 
 use bytes::Bytes;
-use quire_core::{JobId, JobSpec, PlannedDocument};
+use futures::StreamExt;
+use quire_core::{Fault, Faulty, JobId, JobSpec, PlannedDocument};
 use quire_dataset::{Closing, CommitLog, Created, JobArea, Output};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -85,8 +86,12 @@ pub(crate) async fn submit(shared: &Shared, asked: &Submission<'_>) -> Result<Su
         serde_json::to_string(spec).map_err(|source| Error::Specification { source })?;
     let spec_sha256 = hex::encode(Sha256::digest(&spec_json));
     if shared.store.newest_job(&out).await?.is_none() {
+        if shared.config.reach_stores {
+            reach(quire_corpus::reach_output(&shared.stores, &out)).await?;
+        }
         recover(shared, &out, &output).await?;
     }
+    let mut is_unreached = shared.config.reach_stores && lines.is_none();
     for _ in 0..TRIES {
         let newest = shared.store.newest_job(&out).await?;
         if let Some(job) = &newest {
@@ -103,6 +108,11 @@ pub(crate) async fn submit(shared: &Shared, asked: &Submission<'_>) -> Result<Su
                     differences,
                 });
             }
+        }
+        // Whoever submits is told what is wrong with the inputs while he looks. A plan that is
+        // given was made from them already.
+        if std::mem::take(&mut is_unreached) {
+            reach(reach_inputs(shared, spec)).await?;
         }
         let tenant = newest.as_ref().map(|job| job.tenant.clone());
         let sequence = newest.map_or(0, |job| job.sequence + 1);
@@ -138,6 +148,35 @@ pub(crate) async fn submit(shared: &Shared, asked: &Submission<'_>) -> Result<Su
         }
     }
     Err(Error::TaskLost)
+}
+
+/// Inputs whose stores are asked before a job is taken, and how many of them at once. Of a job
+/// with more the rest is seen while it is planned.
+const REACHED_INPUTS: usize = 64;
+const REACHED_AT_ONCE: usize = 8;
+
+/// Checks that stores have what the inputs name. A store that does not answer now may do so when
+/// the job is planned.
+async fn reach_inputs(shared: &Shared, spec: &JobSpec) -> quire_corpus::Result<()> {
+    let inputs = spec.inputs.iter().take(REACHED_INPUTS);
+    let asked: Vec<_> = inputs
+        .map(|input| quire_corpus::reach_input(&shared.stores, input))
+        .collect();
+    let mut reached = futures::stream::iter(asked).buffered(REACHED_AT_ONCE);
+    while let Some(reached) = reached.next().await {
+        match reached {
+            Err(error) if error.fault() == Fault::Config => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn reach(reached: impl Future<Output = quire_corpus::Result<()>>) -> Result<()> {
+    reached.await.map_err(|source| Error::Corpus {
+        action: "the job cannot be taken".into(),
+        source,
+    })
 }
 
 /// Whether the job may go on: it is unfinished, or failed after it was planned.

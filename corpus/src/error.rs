@@ -51,16 +51,38 @@ impl Error {
             object_store::Error::PermissionDenied { .. }
                 | object_store::Error::Unauthenticated { .. }
         );
-        // Listing a bucket that is not there has no variant of its own.
-        let is_missing = ["NoSuchBucket", "ContainerNotFound", "404 Not Found"]
-            .iter()
-            .any(|sign| message.contains(sign));
+        let holds = |signs: &[&str]| signs.iter().any(|sign| message.contains(sign));
+        // None of these has a variant of its own where a bucket is listed.
+        let is_missing = holds(&["NoSuchBucket", "ContainerNotFound", "404 Not Found"]);
+        let is_refused = is_refused || holds(&["403 Forbidden", "401 Unauthorized"]);
+        let is_elsewhere = holds(&["incorrectly configured region"]);
+        let what = if is_missing {
+            "there is no such bucket"
+        } else if is_refused {
+            "access is denied with the credentials of this environment"
+        } else if is_elsewhere {
+            "the bucket is in another region than the settings say"
+        } else {
+            ""
+        };
         Self::Store {
             uri: uri.to_owned(),
-            message,
-            lasting: is_refused || is_missing,
+            lasting: !what.is_empty(),
+            message: match (what, code_of(&message)) {
+                ("", _) => message,
+                (what, Some(code)) => format!("{what} ({code})"),
+                (what, None) => what.to_owned(),
+            },
         }
     }
+}
+
+/// The word for programs in a store's answer: `<Code>AccessDenied</Code>`.
+fn code_of(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("<Code>")?;
+    let (code, _) = rest.split_once("</Code>")?;
+    let is_word = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_word.then_some(code)
 }
 
 impl Faulty for Error {

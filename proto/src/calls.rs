@@ -157,6 +157,10 @@ pub enum Reason {
     MessageTooLarge,
     /// The request does not say what it must.
     Malformed,
+    /// A bucket or key that the request names is missing, or closed to the coordinator.
+    StoreRefused,
+    /// An object store that the request names does not answer.
+    StoreAway,
     /// Something the coordinator needs is away.
     Unavailable,
     /// Stored state contradicts itself.
@@ -184,6 +188,8 @@ impl Reason {
         Self::TenantForeign,
         Self::MessageTooLarge,
         Self::Malformed,
+        Self::StoreRefused,
+        Self::StoreAway,
         Self::Unavailable,
         Self::Corrupt,
         Self::Internal,
@@ -208,6 +214,8 @@ impl Reason {
             Self::TenantForeign => "TENANT_FOREIGN",
             Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
             Self::Malformed => "MALFORMED",
+            Self::StoreRefused => "STORE_REFUSED",
+            Self::StoreAway => "STORE_AWAY",
             Self::Unavailable => "UNAVAILABLE",
             Self::Corrupt => "CORRUPT",
             Self::Internal => "INTERNAL",
@@ -234,10 +242,11 @@ impl Reason {
             | Self::IdentityUnknown
             | Self::RoleMissing
             | Self::TenantForeign
-            | Self::MessageTooLarge => Fault::Config,
+            | Self::MessageTooLarge
+            | Self::StoreRefused => Fault::Config,
             Self::RowCountMismatch | Self::PartMissing | Self::PartKeyForeign => Fault::Bug,
             Self::Malformed => Fault::Input,
-            Self::Unavailable => Fault::Unavailable,
+            Self::StoreAway | Self::Unavailable => Fault::Unavailable,
             Self::Corrupt => Fault::Corrupt,
             Self::Internal => Fault::Bug,
         }

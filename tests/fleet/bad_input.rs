@@ -171,6 +171,55 @@ fn jobs_that_say_what_nobody_understands_are_refused() {
     assert!(output.stdout.is_empty(), "an identifier was printed");
 }
 
+/// An object store that has no bucket at all, until the test process ends.
+fn store_without_buckets() -> String {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let head = BufReader::new(&stream).lines();
+            // To the empty line that ends it.
+            head.map_while(Result::ok).find(String::is_empty);
+            let body = "<Error><Code>NoSuchBucket</Code></Error>";
+            let answer = format!(
+                "HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            (&stream).write_all(answer.as_bytes()).ok();
+        }
+    });
+    endpoint
+}
+
+#[test]
+fn buckets_that_are_not_there_are_named_when_the_job_is_submitted() {
+    let endpoint = store_without_buckets();
+    let fleet = small_fleet(0, |options| {
+        options.coordinator_settings = format!(
+            "[stores.gone]\nkind = \"s3\"\nbucket = \"gone\"\nregion = \"us-east-1\"\n\
+             endpoint = \"{endpoint}\"\nanonymous = true"
+        );
+    });
+    let known = documents(&fleet, &[1]);
+    let input = known.folder.display().to_string();
+    let out = fleet.out("dataset");
+    for args in [
+        ["submit", &input, "--out", "s3://gone/dataset"],
+        ["submit", "s3://gone/inputs", "--out", &out],
+    ] {
+        let output = fleet.run(&args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("s3://gone/"), "{said}");
+        assert!(said.contains("there is no such bucket"), "{said}");
+        assert!(said.contains("[stores.NAME]"), "{said}");
+        assert!(output.stdout.is_empty(), "an identifier was printed");
+    }
+    let jobs = fleet.run_ok(&["status", "--json"]);
+    assert!(!jobs.contains("j-"), "a job was taken: {jobs}");
+}
+
 #[test]
 fn coordinators_that_would_be_open_to_all_or_tell_a_secret_do_not_start() {
     let fleet = small_fleet(0, |_| {});

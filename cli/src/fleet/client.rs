@@ -5,7 +5,9 @@ use std::path::Path;
 
 use quire_proto::grpc::{Client, ClientTls, Endpoint};
 use quire_proto::{CallError, Reason};
+use tokio_util::sync::CancellationToken;
 
+use super::certificates;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::settings::{FleetSettings, set};
@@ -16,6 +18,7 @@ pub(crate) struct Fleet {
     pub client: Client,
     /// As typed or set.
     pub url: String,
+    endpoint: Endpoint,
 }
 
 impl Fleet {
@@ -27,7 +30,28 @@ impl Fleet {
         let client = Client::connect(&endpoint)
             .await
             .map_err(|error| refused(error, &url))?;
-        Ok(Self { client, url })
+        Ok(Self {
+            client,
+            url,
+            endpoint,
+        })
+    }
+
+    /// Uses renewed certificates as the files of the settings change, until `end`.
+    pub(crate) async fn follow_certificates(self, settings: FleetSettings, end: CancellationToken) {
+        let Self {
+            client,
+            url,
+            endpoint: in_use,
+        } = self;
+        let read = || endpoint(&settings);
+        let change = |fresh: &Endpoint| {
+            let changed = client.change_certificates(fresh);
+            changed.map_err(|error| refused(error, &url))?;
+            tracing::info!("the certificates have changed: calls are made with the new ones");
+            Ok(())
+        };
+        certificates::watch(in_use, read, change, end).await;
     }
 
     /// A failed call, as the user is told.
@@ -89,6 +113,16 @@ fn hint(error: &CallError, url: &str) -> Option<String> {
             "is the coordinator running, and is {url} its address? \
              `quire doctor --coordinator {url}` looks closer"
         ),
+        Reason::StoreRefused => {
+            "the coordinator opens this address with the credentials of its own environment and \
+             its `[stores.NAME]` settings; on its machine `quire doctor ADDRESS` looks closer"
+                .to_owned()
+        }
+        Reason::StoreAway => {
+            "when the object store answers again, the same command goes on; `quire doctor \
+             ADDRESS` on the coordinator's machine looks closer"
+                .to_owned()
+        }
         Reason::IdentityUnknown if error.message.contains("is not trusted") => {
             "set `fleet.ca_file` to the certificate of who signed the coordinator's, and \
              `fleet.server_name` if the certificate has another name than the address"
@@ -140,6 +174,8 @@ mod tests {
                 1,
                 "quire doctor --coordinator http://c:1",
             ),
+            (Reason::StoreRefused, 2, "quire doctor ADDRESS"),
+            (Reason::StoreAway, 1, "when the object store answers"),
             (Reason::RoleMissing, 2, "coordinator.identities"),
             (Reason::IdentityUnknown, 2, "fleet.cert_file"),
             (Reason::JobUnknown, 2, "quire status"),

@@ -47,6 +47,8 @@ pub(crate) fn config(scratch: PathBuf) -> CoordinatorConfig {
         publish_period: Duration::from_secs(7),
         reap_period: Duration::from_secs(2),
         probe_outputs: false,
+        // The address is of no store that there is.
+        reach_stores: false,
         ..CoordinatorConfig::fleet(seal)
     }
 }
