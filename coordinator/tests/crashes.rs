@@ -212,7 +212,7 @@ async fn forgets_a_halving(forget: impl Fn(&Bench)) {
     let worker = TestWorker::register(calls, bench.output(), "a").await;
     // A shard of one row cannot be halved.
     let whole = worker.pick(|lease| lease.n_rows > 1).await;
-    running.kill();
+    running.kill().await;
     store.close().await;
     let (running, store) = start(&bench).await;
     running

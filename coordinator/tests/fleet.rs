@@ -19,6 +19,7 @@ use quire_coordinator::{
 use quire_core::{JobId, LeaseId, ManualClock, Trouble};
 use quire_dataset::verify;
 use quire_proto::{AdminCalls, DatasetCalls, JobCalls, Reason, WorkerCalls, v1};
+use support::fuse::{Fuse, FusedStore};
 use support::worker::{TestWorker, Workers};
 use support::{Bench, Running, SaidPages};
 
@@ -26,7 +27,19 @@ struct Fleet {
     bench: Bench,
     clock: Arc<ManualClock>,
     store: Arc<MemoryStore>,
+    /// Counts what the coordinator asks of the store.
+    fuse: Arc<Fuse>,
     running: Running,
+}
+
+/// A store that counts what it is asked.
+fn counted(store: &Arc<MemoryStore>) -> (Arc<dyn Store>, Arc<Fuse>) {
+    let fuse = Fuse::that_holds();
+    let counted = FusedStore {
+        inner: Arc::clone(store) as _,
+        fuse: Arc::clone(&fuse),
+    };
+    (Arc::new(counted), fuse)
 }
 
 /// Documents of 6 pages: one shard each.
@@ -57,11 +70,13 @@ impl Fleet {
         let store = Arc::new(MemoryStore::new(Arc::clone(&clock) as _));
         let mut config = config(&bench);
         change(&mut config);
-        let running = bench.start_with(config, Arc::clone(&store) as _).await;
+        let (counted, fuse) = counted(&store);
+        let running = bench.start_with(config, counted).await;
         Self {
             bench,
             clock,
             store,
+            fuse,
             running,
         }
     }
@@ -85,6 +100,15 @@ impl Fleet {
     async fn worker(&self, node: &str) -> TestWorker {
         let calls = Arc::new(self.handle().clone());
         TestWorker::register(calls, self.bench.output(), node).await
+    }
+
+    /// Has the coordinator look at jobs and nodes anew, which it remembers for a second.
+    async fn look_anew(&self, job_id: &JobId) {
+        let request = v1::UpdateJobRequest {
+            job_id: job_id.to_string(),
+            priority: Some(1),
+        };
+        self.handle().update_job(request).await.unwrap();
     }
 
     /// Commits and says that the shard took so long.
@@ -397,6 +421,7 @@ async fn node_that_dies_on_what_others_finish_is_cordoned_and_condemns_nothing()
             .any(|node| node.node == "bad" && node.is_automatic)
     })
     .await;
+    fleet.look_anew(&job_id).await;
     assert_eq!(bad.acquire(1, 0).await.unwrap(), []);
     // A second death would halve the shard, were the first not that of a sick node.
     let last = good.one().await;
@@ -471,6 +496,11 @@ async fn given_up_rows_get_another_chance_before_they_are_listed() {
     })
     .await;
     let job_id = fleet.submit().await;
+    // Each coordinator looks once at the log of a job that it did not know.
+    until("the first look at the log", async || {
+        fleet.fuse.calls("shards") > 0
+    })
+    .await;
     let worker = fleet.worker("a").await;
     let paused = loop {
         let job = fleet.running.job(&job_id).await;
@@ -561,9 +591,13 @@ async fn plan_of_a_coordinator_that_dies_is_made_by_another() {
         .until(&job_id, |job| job.planning.unwrap().entries_listed == 3)
         .await;
     let second = open(Arc::new(SaidPages)).await;
-    first.kill();
-    // Until the duty of the dead one lapses.
-    clock.advance(Duration::from_secs(31));
+    first.kill().await;
+    // Until the duty of the dead one lapses, which may have been renewed with its last breath.
+    until("another makes the plan", async || {
+        clock.advance(Duration::from_secs(31));
+        second.job(&job_id).await.state() != v1::JobState::Planning
+    })
+    .await;
     let workers = Workers::start(&second.handle, bench.output(), 1);
     let job = second.ended(&job_id).await;
     assert_eq!(job.state(), v1::JobState::Done, "{}", job.state_reason);
@@ -573,18 +607,23 @@ async fn plan_of_a_coordinator_that_dies_is_made_by_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_outlive_a_coordinator_that_was_away_longer_than_their_sessions() {
-    let fleet = Fleet::start(bench(2), |_| {}).await;
+    // Longer than the test takes: no coordinator ends anything before so long after its start.
+    let ttl = Duration::from_secs(1800);
+    let fleet = Fleet::start(bench(2), |config| config.session_ttl = ttl).await;
     let job_id = fleet.submit().await;
     let worker = fleet.worker("a").await;
     let lease = worker.one().await;
-    fleet.running.kill();
-    fleet.clock.advance(Duration::from_secs(3600));
+    fleet.running.kill().await;
+    fleet.clock.advance(2 * ttl);
     let mut config = config(&fleet.bench);
-    config.session_ttl = Duration::from_secs(3600);
-    let store = Arc::clone(&fleet.store) as Arc<dyn Store>;
+    config.session_ttl = ttl;
+    let (store, fuse) = counted(&fleet.store);
     let again = fleet.bench.start_with(config, store).await;
-    // Long enough to have reaped many times.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // Often enough to have ended it, if it were to.
+    until("the loop turned many times", async || {
+        fuse.calls("jobs") > 20
+    })
+    .await;
     let moved = TestWorker {
         calls: Arc::new(again.handle.clone()),
         ..worker

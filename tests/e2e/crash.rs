@@ -11,6 +11,8 @@ use super::command::{
 };
 
 const PER_PAGE: Duration = Duration::from_millis(10);
+/// So that a run is far from its end when something is done to it, on a slow machine, too.
+const SLOWLY: Duration = Duration::from_millis(50);
 
 /// Kills by default; `QUIRE_TEST_KILLS=50` for the long form.
 fn kills() -> u32 {
@@ -35,8 +37,8 @@ fn corpus(scratch: &Scratch) {
     scratch.document("words.txt", b"no page at all");
 }
 
-fn start(scratch: &Scratch) -> Child {
-    let mut command = scripted(PER_PAGE);
+fn start(scratch: &Scratch, per_page: Duration) -> Child {
+    let mut command = scripted(per_page);
     command.env("QUIRE__JOB__SHARD_PAGES", "10");
     run_of(&mut command, &scratch.documents(), &scratch.out());
     command.spawn().unwrap()
@@ -87,7 +89,7 @@ fn killed_at_random_moments_and_resumed_gives_the_same_rows() {
     let expected = uninterrupted(&scratch);
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     for _ in 0..kills() {
-        let mut child = start(&scratch);
+        let mut child = start(&scratch, PER_PAGE);
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -95,7 +97,7 @@ fn killed_at_random_moments_and_resumed_gives_the_same_rows() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    let output = start(&scratch).wait_with_output().unwrap();
+    let output = start(&scratch, PER_PAGE).wait_with_output().unwrap();
     assert!(
         output.status.success(),
         "{}",
@@ -110,7 +112,7 @@ fn one_interrupt_commits_what_is_in_hand_and_the_next_run_goes_on() {
     let scratch = Scratch::new();
     corpus(&scratch);
     let expected = uninterrupted(&scratch);
-    let mut child = start(&scratch);
+    let mut child = start(&scratch, SLOWLY);
     assert!(
         wait_until(&mut child, || parts(&scratch) > 2),
         "it ended too early"
@@ -144,7 +146,7 @@ fn one_interrupt_commits_what_is_in_hand_and_the_next_run_goes_on() {
 fn two_runs_at_once_on_one_dataset_are_refused() {
     let scratch = Scratch::new();
     corpus(&scratch);
-    let mut first = start(&scratch);
+    let mut first = start(&scratch, SLOWLY);
     assert!(
         wait_until(&mut first, || parts(&scratch) > 0),
         "it ended too early"
@@ -162,7 +164,7 @@ fn two_runs_at_once_on_one_dataset_are_refused() {
 fn children_do_not_outlive_a_killed_run() {
     let scratch = Scratch::new();
     corpus(&scratch);
-    let mut child = start(&scratch);
+    let mut child = start(&scratch, SLOWLY);
     assert!(
         wait_until(&mut child, || parts(&scratch) > 0),
         "it ended too early"
@@ -218,7 +220,7 @@ fn a_finished_dataset_is_left_alone_by_an_unfinished_second_job() {
     run_of(&mut command, &scratch.documents(), &scratch.out());
     finish(&mut command, 0);
     corpus(&scratch);
-    let mut child = start(&scratch);
+    let mut child = start(&scratch, SLOWLY);
     wait_until(&mut child, || parts(&scratch) > 2);
     child.kill().unwrap();
     child.wait().unwrap();

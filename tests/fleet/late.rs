@@ -15,15 +15,14 @@ const BRIEF: Times = Times {
 
 #[test]
 fn a_worker_that_slept_through_its_session_brings_nothing_twice() {
-    let mut fleet = small_fleet(1, |options| {
-        options.times = BRIEF;
-        options.engine_ms = 100;
-    });
+    let mut fleet = small_fleet(1, |options| options.times = Times::QUICK);
+    fleet.close_gate(0);
     let known = documents(&fleet, &[10, 10, 10]);
     let out = fleet.out("dataset");
     let job_id = fleet.submit(&known.folder, &out);
     let held = fleet.wait_busy(0);
     fleet.workers[0].process.signal(Sign::Stop);
+    fleet.open_gate();
     fleet.start_worker(&node(1));
     wait_for("the sleeper's shards to be done by another", || {
         let job = fleet.try_job(&job_id)?;
@@ -46,6 +45,46 @@ fn a_worker_that_slept_through_its_session_brings_nothing_twice() {
     expect_exact(&fleet, &known, &out);
 }
 
+async fn register(client: &Client, node: &str) -> String {
+    let request = v1::RegisterRequest {
+        worker_name: format!("zombie on {node}"),
+        node: node.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        // One that names no engine takes anything.
+        engines: Vec::new(),
+        devices: Vec::new(),
+        pages_per_second_hint: 0.0,
+    };
+    client.register(request).await.unwrap().session_id
+}
+
+/// Waits for a shard; `None` when the session ended before, as it may on a slow machine.
+async fn first_lease(client: &Client, session_id: &str) -> Option<v1::Lease> {
+    let is_over = |error: quire_proto::CallError| {
+        assert_eq!(error.reason, Reason::SessionUnknown, "{error}");
+    };
+    loop {
+        let request = v1::AcquireRequest {
+            session_id: session_id.to_owned(),
+            max_leases: 1,
+            want_rows: 0,
+            wait_ms: 500,
+        };
+        let answer = client.acquire(request).await.map_err(is_over).ok()?;
+        if let Some(lease) = answer.leases.into_iter().next() {
+            return Some(lease);
+        }
+        // Alive until there is something to die of.
+        let beat = v1::HeartbeatRequest {
+            session_id: session_id.to_owned(),
+            state: v1::WorkerState::Ready.into(),
+            leases: Vec::new(),
+            store_ok: true,
+        };
+        client.heartbeat(beat).await.map_err(is_over).ok()?;
+    }
+}
+
 /// Registers, takes one shard and is never heard of again, until it commits.
 struct Zombie {
     client: Client,
@@ -57,40 +96,11 @@ impl Zombie {
     fn rise(fleet: &Fleet, node: &str) -> Self {
         let client = fleet.client();
         let (session_id, lease) = fleet.block_on(async {
-            let session = client
-                .register(v1::RegisterRequest {
-                    worker_name: format!("zombie on {node}"),
-                    node: node.to_owned(),
-                    version: env!("CARGO_PKG_VERSION").to_owned(),
-                    // One that names no engine takes anything.
-                    engines: Vec::new(),
-                    devices: Vec::new(),
-                    pages_per_second_hint: 0.0,
-                })
-                .await
-                .unwrap();
-            let session_id = session.session_id;
             loop {
-                let answer = client
-                    .acquire(v1::AcquireRequest {
-                        session_id: session_id.clone(),
-                        max_leases: 1,
-                        want_rows: 0,
-                        wait_ms: 500,
-                    })
-                    .await
-                    .unwrap();
-                if let Some(lease) = answer.leases.into_iter().next() {
+                let session_id = register(&client, node).await;
+                if let Some(lease) = first_lease(&client, &session_id).await {
                     return (session_id, lease);
                 }
-                // Alive until there is something to die of.
-                let beat = v1::HeartbeatRequest {
-                    session_id: session_id.clone(),
-                    state: v1::WorkerState::Ready.into(),
-                    leases: Vec::new(),
-                    store_ok: true,
-                };
-                client.heartbeat(beat).await.unwrap();
             }
         });
         Self {

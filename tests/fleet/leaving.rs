@@ -1,13 +1,16 @@
 //! Workers leave and owners change their minds.
 
 use quire_proto::v1::{JobState, WorkerState};
-use quire_tests::fleet::{Sign, wait_for};
+use quire_tests::fleet::{Sign, Times, wait_for};
 
 use super::support::{HUNDRED, documents, expect_exact, node, small_fleet};
 
 #[test]
 fn a_drained_node_finishes_what_it_holds_and_leaves() {
-    let mut fleet = small_fleet(2, |options| options.engine_ms = 40);
+    let mut fleet = small_fleet(2, |options| {
+        options.engine_ms = 40;
+        options.times = Times::PATIENT;
+    });
     let known = documents(&fleet, HUNDRED);
     let out = fleet.out("dataset");
     let job_id = fleet.submit(&known.folder, &out);
@@ -27,7 +30,10 @@ fn a_drained_node_finishes_what_it_holds_and_leaves() {
 
 #[test]
 fn a_worker_that_is_told_to_stop_finishes_what_it_holds_and_leaves() {
-    let mut fleet = small_fleet(2, |options| options.engine_ms = 40);
+    let mut fleet = small_fleet(2, |options| {
+        options.engine_ms = 40;
+        options.times = Times::PATIENT;
+    });
     let known = documents(&fleet, HUNDRED);
     let out = fleet.out("dataset");
     let job_id = fleet.submit(&known.folder, &out);
@@ -76,7 +82,8 @@ fn a_cordoned_node_gets_nothing_more_until_it_is_opened() {
 
 #[test]
 fn a_canceled_job_ends_and_its_workers_take_the_next_one() {
-    let fleet = small_fleet(1, |options| options.engine_ms = 100);
+    let fleet = small_fleet(1, |options| options.times = Times::PATIENT);
+    fleet.close_gate(0);
     let known = documents(&fleet, HUNDRED);
     let canceled = fleet.submit(&known.folder, &fleet.out("canceled"));
     fleet.wait_busy(0);
@@ -88,6 +95,7 @@ fn a_canceled_job_ends_and_its_workers_take_the_next_one() {
         job.state_reason
     );
     assert_eq!(job.sealed_version, 0);
+    fleet.open_gate();
     let few = quire_tests::fleet::Known::write(&fleet.path("few"), &[2, 3]);
     let out = fleet.out("next");
     let next = fleet.submit(&few.folder, &out);
@@ -97,20 +105,20 @@ fn a_canceled_job_ends_and_its_workers_take_the_next_one() {
 
 #[test]
 fn a_paused_job_stands_still_until_it_is_resumed() {
-    let fleet = small_fleet(2, |options| options.engine_ms = 40);
+    let fleet = small_fleet(2, |options| options.times = Times::PATIENT);
+    // Each worker reads a shard, and stands still in the middle of the next one.
+    fleet.close_gate(15);
     let known = documents(&fleet, HUNDRED);
     let out = fleet.out("dataset");
     let job_id = fleet.submit(&known.folder, &out);
     fleet.wait_rows(&job_id, 1);
     fleet.run_ok(&["pause", &job_id, "--reason", "the disk is needed"]);
+    fleet.open_gate();
     let job = fleet.wait_job(&job_id, "an idle fleet", |job| {
         job.state() == JobState::Paused && job.shards.is_some_and(|shards| shards.leased == 0)
     });
     assert!(job.state_reason.contains("the disk is needed"));
-    assert!(
-        job.shards.unwrap().pending > 0,
-        "it was paused too late to tell"
-    );
+    assert!(job.shards.unwrap().pending > 0, "nothing was left to do");
     fleet.run_ok(&["resume", &job_id]);
     fleet.wait_state(&job_id, JobState::Done);
     expect_exact(&fleet, &known, &out);

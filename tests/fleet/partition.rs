@@ -139,13 +139,12 @@ fn a_worker_that_is_cut_off_for_longer_than_its_session_lives_brings_nothing_twi
         return;
     };
     let mut options = FleetOptions::new(PROGRAM);
-    options.engine_ms = 60;
     options.times = Times {
-        heartbeat: 400,
-        ttl: 2_000,
+        progress: Times::PATIENT.progress,
         ..Times::QUICK
     };
     let fleet = Fleet::start(options).unwrap();
+    fleet.close_gate(0);
     let known = documents(&fleet, &[10; 8]);
     let logs = fleet.path("logs");
 
@@ -197,6 +196,7 @@ fn a_worker_that_is_cut_off_for_longer_than_its_session_lives_brings_nothing_twi
         (job["shards"]["leased"].as_u64()? >= 2).then_some(())
     });
     networks.cut(1);
+    fleet.open_gate();
     wait_for("the end of its session", || {
         let workers = ask(&networks, &fleet, &["workers"]);
         (!workers.contains("worker-1")).then_some(())

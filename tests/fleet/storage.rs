@@ -1,7 +1,7 @@
 //! The object store fails, in every way the proxy knows.
 
 use quire_proto::v1::JobState;
-use quire_tests::fleet::{Chaos, Fault, Fleet, FleetOptions, Place, Rule};
+use quire_tests::fleet::{Chaos, Fault, Fleet, FleetOptions, Place, Rule, Times};
 
 use super::support::{HUNDRED, PROGRAM, documents, expect_exact, node};
 
@@ -70,15 +70,18 @@ fn a_store_that_fails_by_chance_all_the_time_holds_a_whole_dataset_in_the_end() 
 
 #[test]
 fn while_the_store_is_away_finished_shards_are_held_and_none_is_lost() {
-    let Some(fleet) = fleet(|options| options.engine_ms = 30) else {
+    let Some(fleet) = fleet(|options| options.times = Times::PATIENT) else {
         return;
     };
+    // Each worker reads a shard, and stands still in the middle of the next one.
+    fleet.close_gate(15);
     let known = documents(&fleet, HUNDRED);
     let out = fleet.out("dataset");
     let job_id = fleet.submit(&known.folder, &out);
     fleet.wait_rows(&job_id, 10);
     let proxy = fleet.proxy.as_ref().unwrap();
     proxy.outage(true);
+    fleet.open_gate();
     // Both have something to bring and nowhere to take it.
     for idx in 0..2 {
         wait_until_uploading(&fleet, idx);

@@ -34,7 +34,8 @@ pub fn own_documents() -> PathBuf {
 }
 
 /// Engines for the command under test: scripted ones if `QUIRE_TEST_ENGINE_MS` says how long a
-/// page takes, the product's own otherwise.
+/// page takes, the product's own otherwise. `QUIRE_TEST_ENGINE_GATE` names a file that holds the
+/// scripted ones up.
 pub const ENGINES: EngineMaker = EngineMaker {
     load: engines,
     info: engine_info,
@@ -44,8 +45,13 @@ fn engines(choice: &EngineChoice) -> Result<LoadedEngines, EngineError> {
     let Some(per_page) = per_page() else {
         return (EngineMaker::OWN.load)(choice);
     };
+    let gate = gate();
     let scripted = |_| {
-        let engine: Box<dyn Engine> = Box::new(ScriptedEngine::new(per_page));
+        let engine = ScriptedEngine::new(per_page);
+        let engine: Box<dyn Engine> = Box::new(match &gate {
+            Some(gate) => engine.behind(gate.clone()),
+            None => engine,
+        });
         ("cpu".to_owned(), engine)
     };
     Ok((0..choice.n_pages()).map(scripted).collect())
@@ -66,6 +72,15 @@ fn engine_info(choice: &EngineChoice) -> Result<EngineInfo, EngineError> {
 fn per_page() -> Option<Duration> {
     let millis = std::env::var("QUIRE_TEST_ENGINE_MS").ok()?;
     millis.parse().ok().map(Duration::from_millis)
+}
+
+/// What holds scripted engines up, if something does.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the switch of the binary under test"
+)]
+fn gate() -> Option<PathBuf> {
+    std::env::var_os("QUIRE_TEST_ENGINE_GATE").map(PathBuf::from)
 }
 
 /// File names of all sources that the `documents` table of a dataset accounts for.

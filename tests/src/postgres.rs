@@ -14,7 +14,9 @@
     reason = "every crate that takes this file in uses a part of it"
 )]
 
+use std::collections::hash_map::RandomState;
 use std::fs;
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -31,7 +33,7 @@ use std::time::{Duration, Instant};
 pub const URL_VARIABLE: &str = "QUIRE_TEST_POSTGRES_URL";
 
 /// A cluster has this long to start or stop; machines that build at the same time are slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The URL of a fresh, empty database, on a server that all tests of this process share. `None`,
 /// after saying so, where there is no PostgreSQL.
@@ -133,7 +135,7 @@ impl Cluster {
         cluster.make();
         // Another process may take the port between our look and the server's start.
         for _ in 0..5 {
-            cluster.port = free_port();
+            cluster.port = free_ports(1)[0];
             if cluster.try_resume() {
                 return Some(cluster);
             }
@@ -402,11 +404,32 @@ fn as_server(command: &mut Command) {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port()
+/// Different ports of the loopback interface that nobody listens on. The system gives none of
+/// them to a connection, so that a server that is down for a while finds its own still free.
+///
+/// # Panics
+/// When the machine has none.
+pub fn free_ports(n: usize) -> Vec<u16> {
+    let first_of_system = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let first_of_system = first_of_system
+        .ok()
+        .and_then(|text| text.split_whitespace().next()?.parse().ok())
+        .unwrap_or(32_768_u16);
+    let range = 10_000..first_of_system.max(20_000);
+    // Tests that run side by side begin at different places.
+    let drawn = RandomState::new().build_hasher().finish() % u64::from(range.end - range.start);
+    let first = range.start + u16::try_from(drawn).expect("less than a range of ports is long");
+    let candidates = (first..range.end).chain(range.start..first);
+    // Held until all are found, so that no two are the same.
+    let listeners: Vec<TcpListener> = candidates
+        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+        .take(n)
+        .collect();
+    assert_eq!(listeners.len(), n, "too few ports are free");
+    listeners
+        .iter()
+        .map(|listener| listener.local_addr().expect("a bound address").port())
+        .collect()
 }
 
 /// Makes a database beside the one that the URL names.

@@ -1,6 +1,7 @@
 //! An engine that reads nothing and costs nothing: for tests of everything around an engine.
 //! What it says of a page depends on the page's pixels alone, so that runs can be compared.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use quire_core::{
@@ -13,7 +14,12 @@ use quire_core::{
 pub struct ScriptedEngine {
     info: EngineInfo,
     per_page: Duration,
+    gate: Option<PathBuf>,
+    n_read: u64,
 }
+
+/// A closed gate is looked at this often.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl ScriptedEngine {
     /// An engine that takes `per_page` for each page.
@@ -25,10 +31,35 @@ impl ScriptedEngine {
             model_revision: "0".repeat(64),
             mode: "test".into(),
         };
-        Self { info, per_page }
+        Self {
+            info,
+            per_page,
+            gate: None,
+            n_read: 0,
+        }
     }
 
-    fn read(&self, page: &PageRequest) -> Recognition {
+    /// One that stands still while there is a file of this name, once it has read as many pages
+    /// as the file says.
+    #[must_use]
+    pub fn behind(mut self, gate: PathBuf) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
+    fn pass_gate(&self) {
+        let Some(gate) = &self.gate else { return };
+        while let Ok(text) = std::fs::read_to_string(gate) {
+            if self.n_read < text.trim().parse().unwrap_or(0) {
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn read(&mut self, page: &PageRequest) -> Recognition {
+        self.pass_gate();
+        self.n_read += 1;
         std::thread::sleep(self.per_page);
         let text = format!("page with checksum {:016x}", checksum(&page.image));
         let rect = Rect {

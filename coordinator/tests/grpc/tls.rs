@@ -7,6 +7,7 @@ use quire_proto::grpc::{Client, ClientTls, Endpoint};
 use quire_proto::{AdminCalls, CallError, JobCalls, Reason, WorkerCalls, v1};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Bench, Running};
@@ -342,4 +343,101 @@ async fn certificate_files_that_hold_none_are_refused_by_setting() {
         assert!(error.contains(setting), "{error}");
     }
     running.stop().await;
+}
+
+/// A coordinator whose certificates change while it serves.
+struct Renewed {
+    // Holds the files of the coordinator.
+    _bench: Bench,
+    running: Running,
+    served: Served,
+    changes: watch::Sender<ServerTls>,
+}
+
+impl Renewed {
+    async fn start(tls: ServerTls) -> Self {
+        let bench = Bench::new();
+        let running = bench.start().await;
+        let changes = watch::Sender::new(tls.clone());
+        let config = GrpcConfig {
+            tls: Some(tls),
+            tls_changes: Some(changes.subscribe()),
+            identities: identities(),
+            ..GrpcConfig::default()
+        };
+        let served = Served::start(&running.handle, config).await;
+        Self {
+            _bench: bench,
+            running,
+            served,
+            changes,
+        }
+    }
+
+    fn endpoint(&self, tls: ClientTls) -> Endpoint {
+        Endpoint {
+            url: format!("https://localhost:{}", self.served.address.port()),
+            tls: Some(tls),
+            allow_plaintext: false,
+        }
+    }
+
+    async fn client(&self, tls: ClientTls) -> Client {
+        Client::connect(&self.endpoint(tls)).await.unwrap()
+    }
+}
+
+async fn answers(client: &Client) -> bool {
+    client
+        .list_jobs(v1::ListJobsRequest::default())
+        .await
+        .is_ok()
+}
+
+#[tokio::test]
+async fn certificates_change_and_connections_stay() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let renewed = Renewed::start(old.server("localhost")).await;
+    let client = renewed.client(old.client("ops")).await;
+    assert!(answers(&client).await);
+
+    // Signed by another authority, and for callers of either.
+    let mut tls = new.server("localhost");
+    tls.client_ca_pem.extend_from_slice(&old.pem);
+    renewed.changes.send_replace(tls.clone());
+    let patience = std::time::Duration::from_secs(60);
+    let is_changed = async {
+        let fresh = renewed.client(new.client("ops")).await;
+        while !answers(&fresh).await {}
+    };
+    tokio::time::timeout(patience, is_changed).await.unwrap();
+    // It trusts the old authority alone: only the connection that it has can answer.
+    assert!(answers(&client).await);
+    assert!(!answers(&renewed.client(old.client("ops")).await).await);
+
+    // What cannot be used changes nothing.
+    let broken = ServerTls {
+        key_pem: b"half a key".to_vec(),
+        ..tls.clone()
+    };
+    renewed.changes.send_replace(broken);
+    for _ in 0..3 {
+        assert!(answers(&renewed.client(new.client("ops")).await).await);
+    }
+
+    // The caller's own certificates, too.
+    let error = client.change_certificates(&renewed.endpoint(ClientTls {
+        key_pem: None,
+        ..new.client("ops")
+    }));
+    assert_eq!(error.unwrap_err().fault, Fault::Config);
+    assert!(answers(&client).await);
+    client
+        .change_certificates(&renewed.endpoint(new.client("bob")))
+        .unwrap();
+    assert!(answers(&client).await);
+    let refused = client.list_workers(v1::ListWorkersRequest {}).await;
+    assert_eq!(refused.unwrap_err().reason, Reason::RoleMissing);
+    renewed.served.stop().await;
+    renewed.running.stop().await;
 }

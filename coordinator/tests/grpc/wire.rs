@@ -9,13 +9,42 @@ use quire_coordinator::{CoordinatorConfig, CoordinatorHandle};
 use quire_core::{JobId, ManualClock};
 use quire_proto::WorkerCalls;
 use quire_proto::grpc::{Client, Endpoint};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::support::worker::TestWorker;
 use crate::support::{Bench, Running};
+
+/// An address of this machine that no other program gets, even while nobody listens there.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    // Bound, and never told to listen.
+    _kept: TcpSocket,
+}
+
+impl Place {
+    pub(crate) fn keep() -> Self {
+        let kept = Self::bound("127.0.0.1:0".parse().unwrap());
+        Self {
+            address: kept.local_addr().unwrap(),
+            _kept: kept,
+        }
+    }
+
+    pub(crate) fn listen(&self) -> TcpListener {
+        Self::bound(self.address).listen(64).unwrap()
+    }
+
+    fn bound(address: SocketAddr) -> TcpSocket {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseport(true).unwrap();
+        socket.bind(address).unwrap();
+        socket
+    }
+}
 
 /// A server in front of a handle.
 #[derive(Debug)]

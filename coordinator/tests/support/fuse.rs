@@ -1,11 +1,12 @@
 //! A process that dies at a chosen moment: after so many operations on objects and database,
 //! everything that would go on hangs for ever, and the test throws its runtime away.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,17 +27,25 @@ use tokio_util::sync::CancellationToken;
 pub struct Fuse {
     left: AtomicI64,
     burnt: AtomicI64,
+    /// Calls of the database that were answered, by name.
+    calls: Mutex<BTreeMap<&'static str, u64>>,
     /// The last operation is done, only nobody hears of it.
     dies_after: bool,
     pub dead: CancellationToken,
 }
 
 impl Fuse {
+    /// One that only counts.
+    pub fn that_holds() -> Arc<Self> {
+        Self::of(i64::MAX, false)
+    }
+
     pub fn of(n_operations: i64, dies_after: bool) -> Arc<Self> {
         let (left, burnt) = (AtomicI64::new(n_operations), AtomicI64::new(0));
         Arc::new(Self {
             left,
             burnt,
+            calls: Mutex::default(),
             dies_after,
             dead: CancellationToken::new(),
         })
@@ -45,6 +54,18 @@ impl Fuse {
     /// Operations so far.
     pub fn burnt(&self) -> i64 {
         self.burnt.load(Ordering::SeqCst)
+    }
+
+    /// Calls of this name that the database answered.
+    pub fn calls(&self, name: &str) -> u64 {
+        let calls = self.calls.lock().unwrap();
+        calls.get(name).copied().unwrap_or(0)
+    }
+
+    async fn call<T>(&self, name: &'static str, operation: impl Future<Output = T>) -> T {
+        let answer = self.around(operation).await;
+        *self.calls.lock().unwrap().entry(name).or_default() += 1;
+        answer
     }
 
     async fn around<T>(&self, operation: impl Future<Output = T>) -> T {
@@ -152,7 +173,7 @@ macro_rules! fused {
         #[async_trait]
         impl Store for FusedStore {
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer> {
-                self.fuse.around(self.inner.$name($($argument),*)).await
+                self.fuse.call(stringify!($name), self.inner.$name($($argument),*)).await
             })*
 
             async fn work_announced(&self) {
@@ -163,3 +184,33 @@ macro_rules! fused {
 }
 
 quire_coordinator::for_every_call! { fused }
+
+/// A database that is away while a test says so.
+#[derive(Debug)]
+pub struct AwayStore {
+    pub inner: Arc<dyn Store>,
+    pub is_away: std::sync::atomic::AtomicBool,
+}
+
+macro_rules! away {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl Store for AwayStore {
+            $(async fn $name(&self, $($argument: $type),*) -> Result<$answer> {
+                if self.is_away.load(Ordering::SeqCst) {
+                    return Err(quire_coordinator::Error::Database {
+                        action: stringify!($name),
+                        source: sqlx::Error::PoolClosed,
+                    });
+                }
+                self.inner.$name($($argument),*).await
+            })*
+
+            async fn work_announced(&self) {
+                self.inner.work_announced().await;
+            }
+        }
+    };
+}
+
+quire_coordinator::for_every_call! { away }

@@ -302,9 +302,10 @@ impl Running {
         self.service.await.unwrap().unwrap();
     }
 
-    /// The process dies.
-    pub fn kill(self) {
+    /// The process dies. What it was in the middle of may end a moment later.
+    pub async fn kill(self) {
         self.service.abort();
+        drop(self.service.await);
     }
 }
 

@@ -19,6 +19,7 @@ use super::rows::part_rows;
 pub struct TestWorker {
     pub calls: Arc<dyn WorkerCalls>,
     pub output: Output,
+    pub node: String,
     pub session_id: String,
 }
 
@@ -40,6 +41,7 @@ impl TestWorker {
         Self {
             calls,
             output,
+            node: node.to_owned(),
             session_id,
         }
     }
@@ -185,7 +187,7 @@ impl TestWorker {
         self.calls.release(request).await.unwrap();
     }
 
-    async fn work(self, stop: CancellationToken, n_rows: Arc<AtomicU64>) {
+    async fn work(mut self, stop: CancellationToken, n_rows: Arc<AtomicU64>) {
         while !stop.is_cancelled() {
             let leases = match self.acquire(2, 20).await {
                 Ok(leases) => leases,
@@ -194,10 +196,25 @@ impl TestWorker {
                     pause().await;
                     continue;
                 }
+                // On a slow machine a session may end though its worker lives.
+                Err(error) if error.fault == Fault::Fenced => {
+                    let calls = Arc::clone(&self.calls);
+                    self = Self::register(calls, self.output.clone(), &self.node).await;
+                    continue;
+                }
                 Err(_) => return,
             };
             for lease in leases {
-                if self.finish(&lease).await.is_ok() {
+                // Only an answer ends a commit: else the shard would wait for the session's end.
+                let ended = loop {
+                    match self.finish(&lease).await {
+                        Err(error) if error.fault == Fault::Unavailable && !stop.is_cancelled() => {
+                            pause().await;
+                        }
+                        ended => break ended,
+                    }
+                };
+                if ended.is_ok() {
                     n_rows.fetch_add(u64::from(lease.n_rows), Ordering::SeqCst);
                 }
             }

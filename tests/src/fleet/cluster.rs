@@ -62,6 +62,13 @@ impl Times {
         reap: 500,
         publish: 500,
     };
+
+    /// For tests in which nobody is to be taken for dead, on however slow a machine.
+    pub const PATIENT: Self = Self {
+        ttl: 120_000,
+        progress: 1_200_000,
+        ..Self::QUICK
+    };
 }
 
 /// How a fleet is set up.
@@ -259,12 +266,36 @@ impl Fleet {
         let mut command = Command::new(&self.options.program);
         command
             .env("QUIRE_TEST_ENGINE_MS", self.options.engine_ms.to_string())
+            .env("QUIRE_TEST_ENGINE_GATE", self.gate())
             .envs(self.environment())
             .env_remove("QUIRE_DATABASE_PASSWORD")
             .arg("--config")
             .arg(self.path("quire.toml"))
             .current_dir(self.folder.path());
         command
+    }
+
+    fn gate(&self) -> PathBuf {
+        self.path("engine.gate")
+    }
+
+    /// From now on each worker reads so many pages since its start, and then stands still.
+    ///
+    /// # Panics
+    /// When the fleet's folder cannot be written to.
+    pub fn close_gate(&self, free_pages: u64) {
+        // Whole, or not there yet.
+        let fresh = self.path("engine.gate.fresh");
+        std::fs::write(&fresh, free_pages.to_string()).expect("a file of the fleet");
+        std::fs::rename(&fresh, self.gate()).expect("a file of the fleet");
+    }
+
+    /// Lets the workers go on.
+    ///
+    /// # Panics
+    /// When they were not held up.
+    pub fn open_gate(&self) {
+        std::fs::remove_file(self.gate()).expect("a closed gate");
     }
 
     /// What it takes to reach the object store.
@@ -293,12 +324,29 @@ impl Fleet {
     /// Starts a coordinator, waits until it serves, and tells its place in the list.
     #[track_caller]
     pub fn start_coordinator(&mut self) -> usize {
-        let listen = format!("127.0.0.1:{}", free_port());
-        let process = self.coordinator_process(self.coordinators.len(), &listen);
-        self.coordinators.push(Coordinator { process, listen });
-        let idx = self.coordinators.len() - 1;
-        self.wait_until_serving(idx);
-        idx
+        let idx = self.coordinators.len();
+        // Another test may take the port between our look and the coordinator's start.
+        for _ in 0..5 {
+            let listen = format!("127.0.0.1:{}", free_port());
+            let mut process = self.coordinator_process(idx, &listen);
+            let is_up = wait_for("the coordinator's first word", || {
+                match process.event("listening") {
+                    Some(_) => Some(true),
+                    None => process.status().map(|_| false),
+                }
+            });
+            if is_up {
+                self.coordinators.push(Coordinator { process, listen });
+                self.wait_until_serving(idx);
+                return idx;
+            }
+            let tail = process.tail();
+            assert!(
+                tail.contains("ddress already in use"),
+                "the coordinator ended:\n{tail}"
+            );
+        }
+        panic!("no port stays free");
     }
 
     fn coordinator_process(&self, idx: usize, listen: &str) -> Process {

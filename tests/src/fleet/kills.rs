@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng};
 use super::{Chaos, Fault, Fleet, FleetOptions, Known, Place, Tally};
 
 /// Without a page or a finished job for so long something is stuck.
-const STUCK: Duration = Duration::from_secs(300);
+const STUCK: Duration = Duration::from_secs(900);
 
 /// What is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -19,12 +19,11 @@ pub use process::{Process, Sign};
 pub use proxy::{Chaos, Fault, Proxy, Rule, Seen};
 pub use seaweed::{ACCESS_KEY, SECRET_KEY, Seaweed};
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 /// How long tests wait for what must happen: far longer than it takes, as machines that build at
 /// the same time are slow.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Looks again and again until `look` finds something.
 ///
@@ -47,16 +46,5 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// # Panics
 /// When the system has none.
 pub fn free_port() -> u16 {
-    free_ports(1)[0]
-}
-
-/// As many different ports.
-pub(crate) fn free_ports(n: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> = (0..n)
-        .map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"))
-        .collect();
-    listeners
-        .iter()
-        .map(|listener| listener.local_addr().expect("a bound address").port())
-        .collect()
+    crate::postgres::free_ports(1)[0]
 }

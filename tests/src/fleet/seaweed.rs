@@ -9,7 +9,8 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::{ObjectStoreExt, RetryConfig};
 
 use super::process::Process;
-use super::{free_ports, python, wait_for};
+use super::{python, wait_for};
+use crate::postgres::free_ports;
 
 /// The one identity of the server, as the environment hands it to its clients.
 pub const ACCESS_KEY: &str = "quire-test";

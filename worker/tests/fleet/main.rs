@@ -98,6 +98,8 @@ async fn nothing_is_committed_while_the_session_is_uncertain() {
     let running = bench.work();
     until("a shard is read", || bench.line.reports(0, 1, 0)).await;
     bench.line.cut(true);
+    let lost_beats = || bench.line.lost_beats.load(Ordering::SeqCst);
+    until("a heartbeat is lost", || lost_beats() > 0).await;
     let status = running.status.clone();
     until("the time to live is over", || {
         let silent = status.borrow().coordinator_silent_for();
@@ -106,6 +108,7 @@ async fn nothing_is_committed_while_the_session_is_uncertain() {
     .await;
     bench.gate.open();
     until("the part is stored all the same", || bench.n_parts() == 1).await;
+    bench.clock.advance(2 * ttl);
     bench.pending(3).await;
     assert!(bench.line.log().commits.is_empty());
     bench.line.cut(false);
@@ -223,9 +226,10 @@ async fn a_drained_worker_finishes_what_is_read_and_gives_back_what_waits() {
     let running = bench.work();
     until("every place is taken", || bench.line.reports(2, 2, 0)).await;
     running.shutdown.drain.cancel();
-    until("what waits is given back", || bench.line.reports(0, 2, 0)).await;
-    let log = bench.line.log();
-    assert_eq!(log.beats.last().unwrap().state(), v1::WorkerState::Draining);
+    until("what waits is given back, and it says why", || {
+        bench.line.reports(0, 2, 0) && bench.line.says(v1::WorkerState::Draining)
+    })
+    .await;
     bench.gate.open();
     let left = running.worker.await.unwrap().unwrap();
     assert_eq!(left.by, DrainedBy::Caller);
@@ -343,13 +347,11 @@ async fn a_worker_that_is_not_well_rests_and_tries_again() {
     let scratch = scratch.unwrap().unwrap().path();
     std::fs::remove_dir_all(&scratch).unwrap();
     bench.gate.open();
-    until("it says so", || {
-        let log = bench.line.log();
-        log.beats.last().unwrap().state() == v1::WorkerState::Unhealthy
-    })
-    .await;
+    until("it says so", || bench.line.says(v1::WorkerState::Unhealthy)).await;
     assert_eq!(bench.line.log().fails[0].fault(), v1::Fault::Unavailable);
     std::fs::create_dir(&scratch).unwrap();
+    // A shard that failed is given out again after a moment.
+    bench.clock.advance(Duration::from_secs(10));
     bench.is_done().await;
     assert!(running.status.borrow().is_ready());
     assert_eq!(running.drain().await.n_committed, 4);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use quire_coordinator::store::MemoryStore;
 use quire_coordinator::{Coordinator, CoordinatorConfig, CoordinatorHandle, SealSettings, Survey};
 use quire_core::{
     AnswerSink, DocId, Engine, EngineError, EngineInfo, Fault, ImageMode, JobId, JobSpec,
-    PageAnswer, PageSource, Recognition, RenderSpec, SplitSpec, SystemClock, TextLayerMode,
+    ManualClock, PageAnswer, PageSource, Recognition, RenderSpec, SplitSpec, TextLayerMode,
     Trouble,
 };
 use quire_corpus::Stores;
@@ -127,6 +127,9 @@ pub(crate) struct Line {
     pub(crate) inner: CoordinatorHandle,
     /// Nothing arrives.
     pub(crate) is_cut: AtomicBool,
+    /// Heartbeats that did not arrive. A worker sends one after the other: once one is lost,
+    /// none that was answered is still on its way.
+    pub(crate) lost_beats: AtomicUsize,
     /// Replies to so many commits get lost.
     pub(crate) lost_commit_replies: AtomicU32,
     /// So many commits panic on their way.
@@ -158,6 +161,7 @@ impl Line {
             inner,
             documents,
             is_cut: AtomicBool::new(false),
+            lost_beats: AtomicUsize::new(0),
             lost_commit_replies: AtomicU32::new(0),
             panicking_commits: AtomicU32::new(0),
             drains: AtomicBool::new(false),
@@ -183,6 +187,12 @@ impl Line {
 
     fn note(&self, note: impl FnOnce(&mut Log)) {
         note(&mut self.log.lock().unwrap());
+    }
+
+    /// Whether the newest heartbeat says that the worker is as `state` says.
+    pub(crate) fn says(&self, state: v1::WorkerState) -> bool {
+        let log = self.log.lock().unwrap();
+        log.beats.last().is_some_and(|beat| beat.state() == state)
     }
 
     /// Whether the newest heartbeat reports so many leases in each of the stages queued, reading
@@ -265,7 +275,10 @@ impl WorkerCalls for Line {
         &self,
         request: v1::HeartbeatRequest,
     ) -> Result<v1::HeartbeatResponse, CallError> {
-        self.carries()?;
+        if let Err(error) = self.carries() {
+            self.lost_beats.fetch_add(1, Ordering::SeqCst);
+            return Err(error);
+        }
         self.note(|log| log.beats.push(request.clone()));
         let mut answer = self.inner.heartbeat(request).await?;
         answer.drain |= self.drains.load(Ordering::SeqCst);
@@ -341,6 +354,8 @@ pub(crate) struct Bench {
     pub(crate) line: Arc<Line>,
     pub(crate) gate: Gate,
     pub(crate) job_id: JobId,
+    /// The coordinator's: sessions end when a test says so, however slow the machine is.
+    pub(crate) clock: Arc<ManualClock>,
     setup: Setup,
     stores: Stores,
     renderer: RenderPool,
@@ -410,7 +425,8 @@ impl Bench {
             max_prefetch: setup.max_prefetch,
             ..CoordinatorConfig::fleet(seal)
         };
-        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock::default())));
+        let clock = Arc::new(ManualClock::default());
+        let store = Arc::new(MemoryStore::new(Arc::clone(&clock) as _));
         let survey = Arc::new(RenderSurvey(renderer.clone()));
         let opened = Coordinator::open(config, store, stores.clone(), survey).await;
         let (service, handle) = opened.unwrap();
@@ -426,6 +442,7 @@ impl Bench {
             line: Line::new(handle, documents),
             gate: Gate::default(),
             job_id: submitted.job_id,
+            clock,
             setup,
             stores,
             renderer,
