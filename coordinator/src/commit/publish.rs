@@ -10,10 +10,14 @@ use crate::error::{Error, Result};
 use crate::job::ShardState;
 use crate::metrics;
 use crate::shared::Shared;
-use crate::store::{JobRecord, PartRecord, QuarantineRecord, ShardQuery, ShardRecord, Span};
+use crate::store::{
+    JobRecord, PartRecord, QuarantineQuery, QuarantineRecord, ShardQuery, ShardRecord, Span,
+};
 
 /// Parts of one manifest: some hundred bytes each, so a manifest stays near a megabyte.
 const PARTS_A_MANIFEST: u32 = 4096;
+/// Of them, those of given-up rows: each is written here.
+const MOST_LOST: u32 = 1024;
 
 /// Publishes what is committed; returns how many parts that were. With `closing` a last manifest
 /// is written even if it lists nothing.
@@ -107,7 +111,7 @@ async fn compose(
         limit: PARTS_A_MANIFEST,
     };
     let shards = shared.store.shards(&job.job_id, &query).await?;
-    let is_full = shards.len() >= PARTS_A_MANIFEST as usize;
+    let mut is_full = shards.len() >= PARTS_A_MANIFEST as usize;
     // A store that was set back since the log was read shows as committed what a manifest lists,
     // and what was halved since may overlap it. The next turn applies the log anew.
     let is_listed = |span: &Span| log.holds_rows(span.first_row, u64::from(span.n_rows));
@@ -115,12 +119,17 @@ async fn compose(
     let committed = unlisted.map(entry_of).collect::<Result<Vec<_>>>()?;
     let mut lost = Vec::new();
     if job.counters.quarantined > 0 && !is_full {
-        let records = shared.store.quarantine(&job.job_id).await?;
-        let unlisted =
-            |record: &&QuarantineRecord| record.manifest.is_none() && !is_listed(&record.span);
+        let query = QuarantineQuery {
+            after: None,
+            unlisted: true,
+            limit: MOST_LOST,
+        };
+        let records = shared.store.quarantine(&job.job_id, &query).await?;
+        let unlisted = |record: &&QuarantineRecord| !is_listed(&record.span);
         for record in records.iter().filter(unlisted) {
             lost.push(lost::write_part(area, job, record).await?);
         }
+        is_full = !lost.is_empty() && records.len() >= MOST_LOST as usize;
     }
     Ok(Batch {
         committed,

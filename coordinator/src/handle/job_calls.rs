@@ -11,7 +11,9 @@ use crate::caller::Role;
 use crate::error::{Error, Result};
 use crate::job::{JobState, ShardState};
 use crate::progress;
-use crate::store::{JobQuery, JobRecord, QuarantineRecord, ShardQuery, ShardRecord, Why};
+use crate::store::{
+    JobQuery, JobRecord, QuarantineQuery, QuarantineRecord, ShardQuery, ShardRecord, Why,
+};
 use crate::submit::{self, Submission};
 
 const PAGE_SIZE: u32 = 100;
@@ -191,14 +193,17 @@ impl JobCalls for CoordinatorHandle {
     ) -> Result<v1::ListQuarantineResponse, CallError> {
         timed("list_quarantine", async {
             self.caller.require(Role::Submitter)?;
-            let limit = page_size(request.page_size) as usize;
-            let after = token(&request.page_token)?;
+            let limit = page_size(request.page_size);
+            let query = QuarantineQuery {
+                after: token(&request.page_token)?,
+                unlisted: false,
+                // One more tells whether there is another page.
+                limit: limit + 1,
+            };
             let job_id = JobId::new(request.job_id);
             self.known_job(&job_id).await?;
-            let mut records = self.shared.store.quarantine(&job_id).await?;
-            // A shard is given up only when one row is left of it: its index tells the row.
-            records.sort_by_key(|record| record.shard_idx);
-            records.retain(|record| after.is_none_or(|after| record.shard_idx > after));
+            let mut records = self.shared.store.quarantine(&job_id, &query).await?;
+            let limit = limit as usize;
             let last = records
                 .get(limit.saturating_sub(1))
                 .filter(|_| records.len() > limit)

@@ -52,7 +52,7 @@ macro_rules! for_every_call {
             fn shards(job_id: &JobId, query: &ShardQuery) -> Vec<ShardRecord>;
             fn overlapping(job_id: &JobId, first_row: u64, end_row: u64) -> Vec<ShardRecord>;
             fn next_shard_idx(job_id: &JobId) -> ShardIdx;
-            fn quarantine(job_id: &JobId) -> Vec<QuarantineRecord>;
+            fn quarantine(job_id: &JobId, query: &QuarantineQuery) -> Vec<QuarantineRecord>;
             fn failures(job_id: &JobId) -> Vec<FailureCount>;
             fn apply_manifest(job_id: &JobId, manifest: &AppliedManifest) -> bool;
         }

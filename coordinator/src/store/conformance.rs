@@ -12,9 +12,16 @@ use quire_proto::v1;
 use fleet::*;
 
 use super::records::*;
-use super::{JobQuery, MemoryStore, ShardQuery, SqliteStore, Store};
+use super::{JobQuery, MemoryStore, QuarantineQuery, ShardQuery, SqliteStore, Store};
 use crate::job::{JobState, LeaseEnd, ShardState};
 use crate::plan::for_test::document;
+
+/// More than any of these tests gives up.
+pub(super) const ALL_GIVEN_UP: QuarantineQuery = QuarantineQuery {
+    after: None,
+    unlisted: false,
+    limit: 1000,
+};
 
 /// A store under test, its clock, and what keeps its files.
 pub(super) struct Bench {
@@ -704,13 +711,35 @@ async fn quarantined_row_is_counted_and_listed(bench: Bench) {
     );
     let counters = bench.counters().await;
     assert_eq!((counters.quarantined, counters.rows_quarantined), (1, 1));
-    let kept = bench.store.quarantine(&job_id()).await.unwrap();
+    let kept = bench
+        .store
+        .quarantine(&job_id(), &ALL_GIVEN_UP)
+        .await
+        .unwrap();
     assert_eq!(kept.len(), 1);
     assert_eq!(
         (kept[0].shard_idx, &kept[0].line, kept[0].deaths),
         (2, &*line, 1)
     );
     assert_eq!(kept[0].manifest, None);
+    let n_given_up = async |query: QuarantineQuery| {
+        let records = bench.store.quarantine(&job_id(), &query).await.unwrap();
+        records.len()
+    };
+    let unlisted = QuarantineQuery {
+        unlisted: true,
+        ..ALL_GIVEN_UP
+    };
+    let after = |after| QuarantineQuery {
+        after: Some(after),
+        limit: 1,
+        ..ALL_GIVEN_UP
+    };
+    assert_eq!(n_given_up(unlisted).await, 1);
+    assert_eq!(
+        (n_given_up(after(1)).await, n_given_up(after(2)).await),
+        (1, 0)
+    );
     let list = ShardChange::List {
         shard_idx: 2,
         part: part("lost"),
@@ -728,9 +757,15 @@ async fn quarantined_row_is_counted_and_listed(bench: Bench) {
             .unwrap()
     );
     assert_eq!(
-        bench.store.quarantine(&job_id()).await.unwrap()[0].manifest,
+        bench
+            .store
+            .quarantine(&job_id(), &ALL_GIVEN_UP)
+            .await
+            .unwrap()[0]
+            .manifest,
         Some(1)
     );
+    assert_eq!(n_given_up(unlisted).await, 0);
     assert_eq!(bench.counters().await.rows_published, 1);
     assert_eq!(bench.shard(2).await.state, ShardState::Quarantined);
 }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use quire_core::{JobId, LeaseId, ManualClock, SessionId};
 use quire_proto::v1;
 
+use super::conformance::ALL_GIVEN_UP;
 use super::records::*;
 use super::{MemoryStore, ShardQuery, SqliteStore, Store};
 use crate::job::{JobState, LeaseEnd, ShardState};
@@ -314,7 +315,7 @@ async fn publish(store: &dyn Store) -> String {
         })
         .collect();
     let number = store.job(&job_id()).await.unwrap().unwrap().last_manifest + 1;
-    for record in store.quarantine(&job_id()).await.unwrap() {
+    for record in store.quarantine(&job_id(), &ALL_GIVEN_UP).await.unwrap() {
         if record.manifest.is_none() {
             let shard_idx = record.shard_idx;
             let key = format!("lost-{shard_idx}");
@@ -351,7 +352,7 @@ async fn see(store: &dyn Store) -> (JobRecord, Vec<ShardRecord>, String) {
     let rest = format!(
         "{:?} {:?} {:?} {:?}",
         store.leases_of_job(&job_id()).await.unwrap(),
-        store.quarantine(&job_id()).await.unwrap(),
+        store.quarantine(&job_id(), &ALL_GIVEN_UP).await.unwrap(),
         store.failures(&job_id()).await.unwrap(),
         store.expired_sessions().await.unwrap(),
     );

@@ -10,7 +10,7 @@ use quire_core::{Clock, JobId, LeaseId, SessionId, ShardIdx};
 use quire_proto::v1;
 
 use super::records::*;
-use super::{JobQuery, ShardQuery, Store};
+use super::{JobQuery, QuarantineQuery, ShardQuery, Store};
 use crate::error::Result;
 use crate::job::{JobState, LeaseEnd, SessionState, ShardState};
 
@@ -839,15 +839,21 @@ impl Store for MemoryStore {
         Ok(self.tables().next_shard_idx(job_id))
     }
 
-    async fn quarantine(&self, job_id: &JobId) -> Result<Vec<QuarantineRecord>> {
+    async fn quarantine(
+        &self,
+        job_id: &JobId,
+        query: &QuarantineQuery,
+    ) -> Result<Vec<QuarantineRecord>> {
         let tables = self.tables();
-        let mut rows: Vec<QuarantineRecord> = tables
+        let is_asked = |record: &&QuarantineRecord| {
+            query.after.is_none_or(|after| record.shard_idx > after)
+                && !(query.unlisted && record.manifest.is_some())
+        };
+        let of_job = tables
             .quarantine
-            .range((job_id.clone(), 0)..=(job_id.clone(), ShardIdx::MAX))
-            .map(|(_, record)| record.clone())
-            .collect();
-        rows.sort_by_key(|record| (record.span.first_row, record.shard_idx));
-        Ok(rows)
+            .range((job_id.clone(), 0)..=(job_id.clone(), ShardIdx::MAX));
+        let records = of_job.map(|(_, record)| record).filter(is_asked);
+        Ok(records.take(query.limit as usize).cloned().collect())
     }
 
     async fn failures(&self, job_id: &JobId) -> Result<Vec<FailureCount>> {

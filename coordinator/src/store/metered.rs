@@ -7,7 +7,7 @@ use quire_core::{JobId, LeaseId, SessionId, ShardIdx};
 use tokio::time::Instant;
 
 use super::records::*;
-use super::{JobQuery, ShardQuery, Store};
+use super::{JobQuery, QuarantineQuery, ShardQuery, Store};
 use crate::error::Result;
 use crate::job::JobState;
 use crate::metrics;

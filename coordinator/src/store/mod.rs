@@ -55,6 +55,17 @@ pub struct ShardQuery {
     pub limit: u32,
 }
 
+/// Which given-up rows to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuarantineQuery {
+    /// Only those of shards after this one. A shard is given up only when one row is left of it:
+    /// its number tells the row.
+    pub after: Option<ShardIdx>,
+    /// Only those that no manifest lists.
+    pub unlisted: bool,
+    pub limit: u32,
+}
+
 /// Jobs, shards, leases and sessions.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
@@ -195,8 +206,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<ShardRecord>>;
     /// The first number that no shard of the job has.
     async fn next_shard_idx(&self, job_id: &JobId) -> Result<ShardIdx>;
-    /// Rows that were given up, in plan order.
-    async fn quarantine(&self, job_id: &JobId) -> Result<Vec<QuarantineRecord>>;
+    /// Rows that were given up, by shard.
+    async fn quarantine(
+        &self,
+        job_id: &JobId,
+        query: &QuarantineQuery,
+    ) -> Result<Vec<QuarantineRecord>>;
     /// Failed rows by code, most frequent first.
     async fn failures(&self, job_id: &JobId) -> Result<Vec<FailureCount>>;
     /// Applies a manifest if the one before it was the last, and if every row that it lists as

@@ -259,7 +259,10 @@ pub(super) async fn given_up_rows_wait_again_unless_they_are_listed(bench: Bench
     let counters = bench.counters().await;
     assert_eq!((counters.rows_quarantined, counters.quarantined), (0, 0));
     assert_eq!(counters.pending, 1);
-    assert_eq!(store.quarantine(&job_id()).await.unwrap(), []);
+    assert_eq!(
+        store.quarantine(&job_id(), &ALL_GIVEN_UP).await.unwrap(),
+        []
+    );
     let list = AppliedManifest {
         number: 1,
         changes: vec![ShardChange::List {

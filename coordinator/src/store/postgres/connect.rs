@@ -102,6 +102,8 @@ pub(super) fn options(config: &PostgresConfig) -> Result<PgConnectOptions> {
             ("tcp_keepalives_idle", "10"),
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
+            // That a table of migrations is there already is worth a line to nobody.
+            ("client_min_messages", "warning"),
             // Statements are short and many; compiling one costs more than running it.
             ("jit", "off"),
         ])

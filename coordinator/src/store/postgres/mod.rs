@@ -31,7 +31,7 @@ use quire_core::{Clock, JobId, LeaseId, SessionId, ShardIdx};
 use sqlx::postgres::PgConnection;
 
 use super::records::*;
-use super::{JobQuery, ShardQuery, Store};
+use super::{JobQuery, QuarantineQuery, ShardQuery, Store};
 use crate::error::{Error, Result};
 use crate::job::JobState;
 
@@ -346,8 +346,12 @@ impl Store for PostgresStore {
         call!(publish::next_shard_idx(self, job_id))
     }
 
-    async fn quarantine(&self, job_id: &JobId) -> Result<Vec<QuarantineRecord>> {
-        call!(publish::quarantine(self, job_id))
+    async fn quarantine(
+        &self,
+        job_id: &JobId,
+        query: &QuarantineQuery,
+    ) -> Result<Vec<QuarantineRecord>> {
+        call!(publish::quarantine(self, job_id, query))
     }
 
     async fn failures(&self, job_id: &JobId) -> Result<Vec<FailureCount>> {

@@ -7,11 +7,11 @@ use quire_core::{JobId, LeaseId, ShardIdx};
 use super::{PostgresStore, Statement, Tx, jobs, rows};
 use crate::error::Result;
 use crate::job::ShardState;
-use crate::store::ShardQuery;
 use crate::store::records::{
     AppliedManifest, Counters, FailureCount, NewShard, PartRecord, QuarantineRecord, RowCounts,
     ShardChange, ShardRecord,
 };
+use crate::store::{QuarantineQuery, ShardQuery};
 
 async fn list(store: &PostgresStore, statement: Statement<'_>) -> Result<Vec<ShardRecord>> {
     let found = store.all("read shards", statement).await?;
@@ -91,12 +91,18 @@ pub(super) async fn next_shard_idx(store: &PostgresStore, job_id: &JobId) -> Res
 pub(super) async fn quarantine(
     store: &PostgresStore,
     job_id: &JobId,
+    query: &QuarantineQuery,
 ) -> Result<Vec<QuarantineRecord>> {
-    let statement =
-        sqlx::query("SELECT * FROM quarantine WHERE job_id = $1 ORDER BY first_row, shard_idx");
-    let found = store
-        .all("read the quarantine", statement.bind(job_id.as_str()))
-        .await?;
+    let statement = sqlx::query(
+        "SELECT * FROM quarantine WHERE job_id = $1 AND shard_idx > $2 \
+         AND (manifest IS NULL OR NOT $3) ORDER BY shard_idx LIMIT $4",
+    );
+    let statement = statement
+        .bind(job_id.as_str())
+        .bind(query.after.map(rows::int).transpose()?.unwrap_or(-1))
+        .bind(query.unlisted)
+        .bind(i64::from(query.limit));
+    let found = store.all("read the quarantine", statement).await?;
     found.iter().map(rows::quarantine).collect()
 }
 

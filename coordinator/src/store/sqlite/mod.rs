@@ -25,7 +25,7 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, Transaction};
 
 use super::records::*;
-use super::{JobQuery, ShardQuery, Store};
+use super::{JobQuery, QuarantineQuery, ShardQuery, Store};
 use crate::error::{Error, Result};
 use crate::job::{JobState, ShardState};
 
@@ -335,8 +335,12 @@ impl Store for SqliteStore {
         publish::next_shard_idx(self, job_id).await
     }
 
-    async fn quarantine(&self, job_id: &JobId) -> Result<Vec<QuarantineRecord>> {
-        publish::quarantine(self, job_id).await
+    async fn quarantine(
+        &self,
+        job_id: &JobId,
+        query: &QuarantineQuery,
+    ) -> Result<Vec<QuarantineRecord>> {
+        publish::quarantine(self, job_id, query).await
     }
 
     async fn failures(&self, job_id: &JobId) -> Result<Vec<FailureCount>> {

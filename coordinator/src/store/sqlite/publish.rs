@@ -7,11 +7,11 @@ use super::{
 };
 use crate::error::Result;
 use crate::job::ShardState;
-use crate::store::ShardQuery;
 use crate::store::records::{
     AppliedManifest, Counters, FailureCount, PartRecord, QuarantineRecord, RowCounts, ShardChange,
     ShardRecord,
 };
+use crate::store::{QuarantineQuery, ShardQuery};
 
 pub(super) async fn shards(
     store: &SqliteStore,
@@ -86,13 +86,18 @@ pub(super) async fn next_shard_idx(store: &SqliteStore, job_id: &JobId) -> Resul
 pub(super) async fn quarantine(
     store: &SqliteStore,
     job_id: &JobId,
+    query: &QuarantineQuery,
 ) -> Result<Vec<QuarantineRecord>> {
-    let found =
-        sqlx::query("SELECT * FROM quarantine WHERE job_id = ? ORDER BY first_row, shard_idx")
-            .bind(job_id.as_str())
-            .fetch_all(&store.readers)
-            .await
-            .map_err(during("read the quarantine"))?;
+    let statement = "SELECT * FROM quarantine WHERE job_id = ?1 AND shard_idx > ?2 \
+         AND (manifest IS NULL OR NOT ?3) ORDER BY shard_idx LIMIT ?4";
+    let found = sqlx::query(statement)
+        .bind(job_id.as_str())
+        .bind(query.after.map(rows::int).transpose()?.unwrap_or(-1))
+        .bind(query.unlisted)
+        .bind(query.limit)
+        .fetch_all(&store.readers)
+        .await
+        .map_err(during("read the quarantine"))?;
     found.iter().map(rows::quarantine).collect()
 }
 

@@ -1,6 +1,7 @@
 //! The server: its tables' version, its absence, its announcements, and what it is told.
 
 use quire_core::{Fault, Faulty, ManualClock};
+use sqlx::Row;
 use tokio::time::timeout;
 
 use super::server::Cluster;
@@ -24,6 +25,20 @@ async fn several_coordinators_may_start_on_an_empty_database_at_once() {
     for store in &stores {
         assert_eq!(store.incarnation().await.unwrap(), first);
     }
+}
+
+/// The server would say at every start that the table of migrations exists already.
+#[tokio::test]
+async fn server_is_asked_for_warnings_and_no_notices() {
+    let Some((store, config)) = timed_store().await else {
+        return;
+    };
+    let level = "SELECT current_setting('client_min_messages')";
+    let level = store.all("look", sqlx::query(level)).await.unwrap();
+    assert_eq!(level[0].get::<String, _>(0), "warning");
+    // The connection of migrations is made with these, too.
+    let options = super::super::connect::options(&config).unwrap();
+    assert!(format!("{options:?}").contains("client_min_messages=warning"));
 }
 
 #[tokio::test]
