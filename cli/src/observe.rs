@@ -1,4 +1,5 @@
-//! `/metrics` for Prometheus and `/healthz` for probes, on an address of their own.
+//! `/metrics` for Prometheus, `/healthz` for probes that ask for readiness and `/livez` for those
+//! that ask whether the process lives, on an address of their own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -116,6 +117,7 @@ fn router(pages: Pages) -> Router {
     Router::new()
         .route("/metrics", get(metrics_page))
         .route("/healthz", get(health_page))
+        .route("/livez", get(async || "alive\n"))
         .with_state(pages)
 }
 
@@ -178,6 +180,13 @@ mod tests {
         );
         let metrics = fetched(address, "/metrics").await;
         assert!(metrics.contains("quire_test_looks_total 3"), "{metrics}");
+        health.set(false);
+        let (ready, alive) = (
+            fetched(address, "/healthz").await,
+            fetched(address, "/livez").await,
+        );
+        assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+        assert!(alive.starts_with("HTTP/1.1 200"), "{alive}");
         assert!(fetched(address, "/").await.starts_with("HTTP/1.1 404"));
         stop.cancel();
         tasks.close();

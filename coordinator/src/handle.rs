@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quire_core::{JobId, JobSpec, PlannedDocument};
 use quire_dataset::Output;
 use quire_proto::v1;
+use tokio::sync::watch::Receiver;
 
 use crate::caller::{Caller, Role};
 use crate::error::Result;
@@ -112,6 +113,12 @@ impl CoordinatorHandle {
             caller: &self.caller,
             priority: 0,
         }
+    }
+
+    /// Whether calls over the network can be answered: not before the database was looked at, nor
+    /// while it is away, nor once the server leaves.
+    pub fn readiness(&self) -> Receiver<bool> {
+        self.shared.is_ready.subscribe()
     }
 
     /// Uses `output` for the dataset at this canonical URI instead of opening it anew.

@@ -9,7 +9,7 @@ use quire_corpus::{OutputLocation, Stores};
 use quire_dataset::paths::AREA_SUFFIX;
 use quire_dataset::{CommitLog, JobArea, Output};
 use sha2::{Digest, Sha256};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::config::CoordinatorConfig;
 use crate::doctor::{self, ProbeReport};
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub work: Notify,
     /// Wakes the service's loop.
     pub tick: Notify,
+    /// Whether calls can be answered, as the server sees it.
+    pub is_ready: watch::Sender<bool>,
     outputs: Mutex<HashMap<String, Output>>,
     planning: Mutex<HashMap<JobId, Arc<PlanProgress>>>,
     logs: tokio::sync::Mutex<HashMap<JobId, CommitLog>>,
@@ -80,6 +82,7 @@ impl Shared {
             watches: Watches::default(),
             work: Notify::new(),
             tick: Notify::new(),
+            is_ready: watch::Sender::new(false),
             outputs: Mutex::default(),
             planning: Mutex::default(),
             logs: tokio::sync::Mutex::default(),

@@ -155,6 +155,38 @@ fn certificates_let_each_do_what_its_role_allows_and_no_more() {
 }
 
 #[test]
+fn renewed_certificates_are_used_without_a_restart_and_broken_ones_are_not() {
+    let mut secured = Secured::start();
+    let mut command = secured.command_as(&secured.theirs, "ops");
+    let theirs = secured.theirs.path("ca", "pem");
+    command.env("QUIRE__FLEET__CA_FILE", &theirs).arg("status");
+    let (code, _, said) = ended(&mut command);
+    assert_ne!(code, Some(0), "{said}");
+
+    // Another authority takes over: its files take the place of the old ones.
+    let bundle = [&secured.theirs, &secured.ours]
+        .map(|authority| std::fs::read_to_string(authority.path("ca", "pem")).unwrap());
+    std::fs::write(secured.ours.path("ca", "pem"), bundle.concat()).unwrap();
+    for suffix in ["pem", "key"] {
+        let from = secured.theirs.path("coordinator", suffix);
+        std::fs::copy(from, secured.ours.path("coordinator", suffix)).unwrap();
+    }
+    wait_for("the new certificates", || {
+        (ended(&mut command).0 == Some(0)).then_some(())
+    });
+
+    std::fs::write(secured.ours.path("coordinator", "key"), "nothing").unwrap();
+    let coordinator = &mut secured.fleet.coordinators[0].process;
+    wait_for("a warning", || {
+        let is_told = coordinator.said().contains("cannot be used");
+        is_told.then_some(())
+    });
+    assert!(coordinator.is_running());
+    let (code, _, said) = ended(&mut command);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
 fn strangers_get_no_further_than_the_door_and_are_told_why() {
     let secured = Secured::start();
     let (code, _, said) = secured.run_as("stranger", &["status"]);

@@ -6,6 +6,7 @@
 mod bad_input;
 mod death;
 mod happy;
+mod health;
 mod identity;
 mod kills;
 mod late;

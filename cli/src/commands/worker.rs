@@ -62,6 +62,11 @@ pub(crate) async fn execute(context: &Context) -> Outcome<ExitCode> {
     };
     let (stop, listener) = signals::listen(&tasks, words);
     announce(context, &fleet, &config, pages)?;
+    tasks.spawn(
+        fleet
+            .clone()
+            .follow_certificates(settings.fleet.clone(), pages_end.clone()),
+    );
     let worker = Worker::new(
         config,
         Arc::new(fleet.client.clone()),

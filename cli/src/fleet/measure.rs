@@ -51,12 +51,22 @@ pub(crate) fn average(job: &Job, now_ms: i64) -> Option<f64> {
     };
     let seconds = (end_ms - job.planned_at_ms) as f64 / 1000.0;
     let done = pages_done(job);
-    (seconds > 0.0 && done > 0).then(|| done as f64 / seconds)
+    (seconds > 0.0 && done > 0 && !is_fresh(job, now_ms)).then(|| done as f64 / seconds)
+}
+
+/// Whether a job has been read for too short a time to say how fast that goes: its first shards
+/// are what was quickest.
+fn is_fresh(job: &Job, now_ms: i64) -> bool {
+    let since_ms = u64::try_from(now_ms - job.planned_at_ms).unwrap_or(0);
+    job.finished_at_ms == 0 && Duration::from_millis(since_ms) < SETTLED
 }
 
 /// Pages a second as a single look tells: shards that are worked on now, at the pace of the last
 /// ones; where workers cannot be seen, the average since the job was planned.
 fn at_a_glance(job: &Job, look: &Look) -> Option<f64> {
+    if is_fresh(job, look.at_ms) {
+        return None;
+    }
     let leases = look.workers().iter().flat_map(|worker| &worker.leases);
     let reading = leases
         .filter(|lease| lease.job_id == job.job_id && !lease.is_copy)
@@ -116,8 +126,9 @@ impl Rates {
     }
 }
 
-/// Looks this far apart measure better than one look estimates.
-const SETTLED: Duration = Duration::from_secs(25);
+/// Looks this far apart measure better than one look estimates, and nothing is said of a job that
+/// has been read for less.
+pub(crate) const SETTLED: Duration = Duration::from_secs(25);
 
 /// Work that is left.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -239,6 +250,31 @@ mod tests {
         let seen = look(vec![job("a", 200)], Vec::new());
         rates.observe(Duration::ZERO, &seen);
         assert_eq!(rates.of(&seen.jobs[0]), Some(2.0));
+    }
+
+    #[test]
+    fn nothing_is_said_of_the_first_seconds_of_a_job() {
+        let mut rates = Rates::default();
+        // A handful of pages at once, four seconds after planning.
+        let fresh = Job {
+            planned_at_ms: 97_000,
+            ms_per_row: 4.7,
+            ..job("a", 200)
+        };
+        for second in [0, 2] {
+            let seen = look(
+                vec![fresh.clone()],
+                vec![worker("n", &[LeaseStage::Reading])],
+            );
+            rates.observe(Duration::from_secs(second), &seen);
+            assert_eq!((rates.of(&fresh), rates.eta(&fresh)), (None, None));
+        }
+        assert_eq!((average(&fresh, 101_000), rates.total()), (None, 0.0));
+        let done = Job {
+            finished_at_ms: 101_000,
+            ..fresh
+        };
+        assert_eq!(average(&done, 999_000), Some(50.0));
     }
 
     #[test]

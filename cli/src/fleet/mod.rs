@@ -1,6 +1,7 @@
 //! What the commands of a fleet share: the way to the coordinator, one look at everything it
 //! knows, and what follows from such looks.
 
+pub(crate) mod certificates;
 mod client;
 mod json;
 mod look;
@@ -9,7 +10,7 @@ mod measure;
 pub(crate) use client::{Fleet, pem};
 pub(crate) use json::{job_json, tenant_json, worker_json};
 pub(crate) use look::{Look, job_of, jobs, workers};
-pub(crate) use measure::{Backlog, Rates, average, backlog, pages_done, share};
+pub(crate) use measure::{Backlog, Rates, SETTLED, average, backlog, pages_done, share};
 
 use quire_proto::v1;
 

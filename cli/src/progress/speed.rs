@@ -6,17 +6,36 @@ use std::time::Duration;
 /// How far back the recent rate looks: long enough to cover several shards, short enough to
 /// follow a change of documents.
 const WINDOW: Duration = Duration::from_secs(60);
+/// Nothing is said of less: the first pages come in a burst.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// Rates of this run alone: what an earlier run did does not count.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Speed {
+    settled: Duration,
     first: Option<(Duration, u64)>,
     /// When a page was last done.
     last: Option<(Duration, u64)>,
     recent: VecDeque<(Duration, u64)>,
 }
 
+impl Default for Speed {
+    fn default() -> Self {
+        Self::settled_after(SETTLED)
+    }
+}
+
 impl Speed {
+    /// One that says nothing lately before looks lie so far apart.
+    pub(crate) fn settled_after(settled: Duration) -> Self {
+        Self {
+            settled,
+            first: None,
+            last: None,
+            recent: VecDeque::new(),
+        }
+    }
+
     /// Takes note of how many pages are done at a time since some fixed start.
     pub(crate) fn observe(&mut self, now: Duration, done: u64) {
         self.first.get_or_insert((now, done));
@@ -35,6 +54,9 @@ impl Speed {
 
     /// Pages a second lately.
     pub(crate) fn recent(&self) -> Option<f64> {
+        if self.span() < self.settled {
+            return None;
+        }
         rate(*self.recent.front()?, *self.recent.back()?)
     }
 
@@ -63,7 +85,7 @@ impl Speed {
     pub(crate) fn eta(&self, left: u64) -> Option<Duration> {
         let rate = self
             .recent()
-            .or_else(|| self.overall())
+            .or_else(|| self.overall().filter(|_| self.busy() >= self.settled))
             .filter(|rate| *rate > 0.0)?;
         Duration::try_from_secs_f64(left as f64 / rate).ok()
     }
@@ -91,6 +113,20 @@ mod tests {
         assert_eq!(speed.overall(), Some(2.0));
         assert_eq!(speed.busy(), seconds(10));
         assert_eq!(speed.eta(100), Some(seconds(50)));
+    }
+
+    #[test]
+    fn first_pages_promise_nothing() {
+        let mut speed = Speed::default();
+        speed.observe(seconds(0), 0);
+        speed.observe(seconds(1), 211);
+        assert_eq!((speed.recent(), speed.eta(1000)), (None, None));
+        speed.observe(seconds(10), 300);
+        assert_eq!(speed.recent(), Some(30.0));
+        let mut patient = Speed::settled_after(seconds(25));
+        patient.observe(seconds(0), 0);
+        patient.observe(seconds(10), 300);
+        assert_eq!(patient.recent(), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::FutureExt;
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,8 @@ pub(super) type Incoming<IO> = io::Result<(IO, Option<SocketAddr>)>;
 
 /// Makes connections of sockets.
 pub(super) struct Acceptor<IO> {
-    pub(super) tls: Option<TlsAcceptor>,
+    /// Shakes hands, if TLS is on.
+    pub(super) tls: Option<watch::Receiver<TlsAcceptor>>,
     pub(super) limits: GrpcLimits,
     /// No more connections.
     pub(super) shutdown: CancellationToken,
@@ -62,8 +63,9 @@ where
                     metrics::counter!(super::metrics::CONNECTIONS).increment(1);
                     let bounded = Bounded::new(io, place, self.end());
                     let ready = self.ready.clone();
-                    match self.tls.clone() {
+                    match &self.tls {
                         Some(tls) => {
+                            let tls = tls.borrow().clone();
                             handshakes.spawn(shake_hands(tls, bounded, from, ready));
                         }
                         None => drop(ready.send(Ok(Connection::Plain(bounded))).await),

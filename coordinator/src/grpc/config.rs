@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -16,7 +17,7 @@ use super::identity::IdentityMap;
 use crate::error::{Error, Result};
 
 /// The coordinator's certificate and who signs those of its callers, as PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ServerTls {
     pub cert_pem: Vec<u8>,
     pub key_pem: Vec<u8>,
@@ -34,6 +35,9 @@ impl fmt::Debug for ServerTls {
 pub struct GrpcConfig {
     /// Unset: plaintext, where every caller may do everything.
     pub tls: Option<ServerTls>,
+    /// Certificates that take their place for connections from then on. Those that cannot be used
+    /// change nothing.
+    pub tls_changes: Option<watch::Receiver<ServerTls>>,
     /// What the names in client certificates stand for.
     pub identities: IdentityMap,
     /// Lets it listen off loopback without TLS.
@@ -87,8 +91,34 @@ impl GrpcConfig {
         })
     }
 
-    pub(super) fn acceptor(&self) -> Result<Option<TlsAcceptor>> {
-        self.tls.as_ref().map(acceptor).transpose()
+    /// What shakes hands with new connections now, if TLS is on.
+    pub(super) fn acceptor(&self) -> Result<Option<watch::Sender<TlsAcceptor>>> {
+        let acceptor = self.tls.as_ref().map(acceptor).transpose()?;
+        Ok(acceptor.map(watch::Sender::new))
+    }
+}
+
+/// Puts changed certificates to use, for as long as there may be more.
+pub(super) async fn follow_changes(
+    changes: Option<watch::Receiver<ServerTls>>,
+    in_use: &watch::Sender<TlsAcceptor>,
+) {
+    let Some(mut changes) = changes else { return };
+    while changes.changed().await.is_ok() {
+        let tls = changes.borrow_and_update().clone();
+        match acceptor(&tls) {
+            Ok(fresh) => {
+                in_use.send_replace(fresh);
+                tracing::info!("the certificates have changed: new connections get the new ones");
+            }
+            Err(error) => {
+                let reason = quire_core::chain(&error);
+                tracing::warn!(
+                    reason,
+                    "the new certificates cannot be used; the old ones stay"
+                );
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tonic_health::server::HealthReporter;
 use super::desk::Desk;
 use crate::handle::CoordinatorHandle;
 
-const PERIOD: Duration = Duration::from_secs(5);
+const PERIOD: Duration = Duration::from_secs(2);
 /// A store that takes longer to say one word is away.
 const PROBE: Duration = Duration::from_secs(3);
 
@@ -48,6 +48,7 @@ pub(super) async fn report(
                 tracing::info!("the coordinator's database is back: serving");
             }
             was_serving = Some(is_serving);
+            handle.shared.is_ready.send_replace(is_serving);
             tell(&reporter, is_serving).await;
         }
         tokio::select! {
@@ -56,6 +57,7 @@ pub(super) async fn report(
             () = tokio::time::sleep(PERIOD) => {}
         }
     }
+    handle.shared.is_ready.send_replace(false);
     tell(&reporter, false).await;
 }
 

@@ -27,7 +27,7 @@ use quire_proto::v1::worker_service_server::WorkerServiceServer;
 use quire_proto::{CallError, DESCRIPTORS, Reason};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::http::Response;
@@ -116,8 +116,9 @@ where
     let limits = config.limits.clone();
     let (ready, mut connections) = mpsc::channel(READY);
     let cut_off = CancellationToken::new();
+    let tls = config.acceptor()?;
     let acceptor = Acceptor {
-        tls: config.acceptor()?,
+        tls: tls.as_ref().map(watch::Sender::subscribe),
         limits: limits.clone(),
         shutdown: shutdown.clone(),
         cut_off: cut_off.clone(),
@@ -150,10 +151,18 @@ where
         let (served, ()) = tokio::join!(server, acceptor.run(incoming));
         served
     };
+    let tls_changes = config.tls_changes;
+    let changes = async {
+        if let Some(in_use) = &tls {
+            config::follow_changes(tls_changes, in_use).await;
+        }
+        std::future::pending::<()>().await;
+    };
     let served = tokio::select! {
         biased;
         served = async { tokio::join!(serving, health::report(reporter, handle, shutdown.clone())).0 } => served,
         () = farewell => Ok(()),
+        () = changes => Ok(()),
     };
     desk.close(FAREWELL).await;
     served.map_err(|error| {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -42,15 +42,22 @@ pub struct Client {
 }
 
 struct Shared {
-    routes: Vec<(String, Channel)>,
+    routes: Vec<Route>,
     /// The route that is asked first.
     current: AtomicUsize,
     chance: AtomicU64,
 }
 
+/// The way to one coordinator.
+struct Route {
+    url: String,
+    /// Another one when certificates have changed; calls at work keep the one they began with.
+    channel: RwLock<Channel>,
+}
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls: Vec<&str> = self.shared.routes.iter().map(|(url, _)| &**url).collect();
+        let urls: Vec<&str> = self.shared.routes.iter().map(|route| &*route.url).collect();
         f.debug_struct("Client").field("urls", &urls).finish()
     }
 }
@@ -63,6 +70,29 @@ impl Client {
     /// When a URL or certificate cannot be used, or plaintext would leave this machine.
     pub async fn connect(endpoint: &Endpoint) -> Result<Self, CallError> {
         Ok(Self::over(endpoint.channels()?))
+    }
+
+    /// Uses other certificates for calls from now on, and calls at work end as they began.
+    /// `endpoint` must have the URLs that the client was made with.
+    ///
+    /// # Errors
+    /// When a certificate cannot be used, or the URLs are others. Then everything stays as it is.
+    pub fn change_certificates(&self, endpoint: &Endpoint) -> Result<(), CallError> {
+        let fresh = endpoint.channels()?;
+        let routes = &self.shared.routes;
+        let urls = fresh.iter().map(|(url, _)| url);
+        if !urls.eq(routes.iter().map(|route| &route.url)) {
+            let message = "a client does not change its coordinators, only its certificates";
+            return Err(CallError::new(Reason::Internal, message));
+        }
+        for (route, (_, channel)) in routes.iter().zip(fresh) {
+            let mut known = route
+                .channel
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            *known = channel;
+        }
+        Ok(())
     }
 
     /// A client over a channel that the caller made, as simulated networks need.
@@ -85,6 +115,13 @@ impl Client {
     }
 
     fn over(routes: Vec<(String, Channel)>) -> Self {
+        let routes = routes
+            .into_iter()
+            .map(|(url, channel)| Route {
+                url,
+                channel: RwLock::new(channel),
+            })
+            .collect();
         Self {
             shared: Arc::new(Shared {
                 routes,
@@ -151,7 +188,12 @@ impl Client {
     pub(super) fn route(&self) -> (usize, Channel) {
         let n_routes = self.shared.routes.len();
         let route = self.shared.current.load(Ordering::Relaxed) % n_routes;
-        (route, self.shared.routes[route].1.clone())
+        let channel = self.shared.routes[route]
+            .channel
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        (route, channel)
     }
 
     /// What a failed try means. One that nobody answered moves every later call to the next
@@ -191,15 +233,15 @@ impl Client {
             );
             if moved.is_ok() && next != route {
                 tracing::info!(
-                    from = self.shared.routes[route].0,
-                    to = self.shared.routes[next].0,
+                    from = self.shared.routes[route].url,
+                    to = self.shared.routes[next].url,
                     %error,
                     "going to the next coordinator"
                 );
             }
         }
         if error.fault == Fault::Unavailable || error.reason == Reason::IdentityUnknown {
-            error.message = format!("{}: {}", self.shared.routes[route].0, error.message);
+            error.message = format!("{}: {}", self.shared.routes[route].url, error.message);
         }
         (error, outcome)
     }

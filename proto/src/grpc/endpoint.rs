@@ -17,7 +17,7 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the coordinators are.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoint {
     /// `https://host:port`, or `http://` on loopback; several, separated by commas, are tried in
     /// turn.
@@ -30,7 +30,7 @@ pub struct Endpoint {
 }
 
 /// Certificates of the calling side, as PEM.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ClientTls {
     /// Who signs coordinators; the system's roots if unset.
     pub ca_pem: Option<Vec<u8>>,

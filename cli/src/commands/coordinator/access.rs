@@ -4,24 +4,16 @@ use std::net::SocketAddr;
 
 use quire_coordinator::grpc::{GrpcConfig, IdentityMap, ServerTls};
 use quire_coordinator::{Caller, Role};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Failure, Outcome};
-use crate::fleet::pem;
+use crate::fleet::{certificates, pem};
 use crate::settings::{CoordinatorSettings, RoleName};
 
 /// Certificates and identities of the settings.
 pub(super) fn config(settings: &CoordinatorSettings) -> Outcome<GrpcConfig> {
-    let cert = pem(&settings.cert_file, "coordinator.cert_file")?;
-    let key = pem(&settings.key_file, "coordinator.key_file")?;
-    let client_ca = pem(&settings.client_ca_file, "coordinator.client_ca_file")?;
-    let tls = match (cert, key, client_ca) {
-        (Some(cert_pem), Some(key_pem), Some(client_ca_pem)) => Some(ServerTls {
-            cert_pem,
-            key_pem,
-            client_ca_pem,
-        }),
-        _ => None,
-    };
+    let tls = tls(settings)?;
     if tls.is_some() && settings.identities.is_empty() {
         let what = "`coordinator.identities` names nobody, so nobody could call";
         return Err(Failure::usage(what).hint(
@@ -34,6 +26,44 @@ pub(super) fn config(settings: &CoordinatorSettings) -> Outcome<GrpcConfig> {
         allow_plaintext: settings.allow_plaintext,
         ..GrpcConfig::default()
     })
+}
+
+fn tls(settings: &CoordinatorSettings) -> Outcome<Option<ServerTls>> {
+    let cert = pem(&settings.cert_file, "coordinator.cert_file")?;
+    let key = pem(&settings.key_file, "coordinator.key_file")?;
+    let client_ca = pem(&settings.client_ca_file, "coordinator.client_ca_file")?;
+    Ok(match (cert, key, client_ca) {
+        (Some(cert_pem), Some(key_pem), Some(client_ca_pem)) => Some(ServerTls {
+            cert_pem,
+            key_pem,
+            client_ca_pem,
+        }),
+        _ => None,
+    })
+}
+
+/// Hands renewed certificates to the server as the files of the settings change, until `end`.
+/// Nothing happens where TLS is off.
+pub(super) fn follow_certificates(
+    access: &mut GrpcConfig,
+    settings: &CoordinatorSettings,
+    end: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let in_use = access.tls.clone();
+    let changes = in_use.clone().map(watch::Sender::new);
+    access.tls_changes = changes.as_ref().map(watch::Sender::subscribe);
+    let settings = settings.clone();
+    async move {
+        let Some(changes) = changes else { return };
+        let change = |fresh: &Option<ServerTls>| {
+            if let Some(fresh) = fresh {
+                // The server says what it makes of them.
+                changes.send_replace(fresh.clone());
+            }
+            Ok(())
+        };
+        certificates::watch(in_use, || tls(&settings), change, end).await;
+    }
 }
 
 fn identities(settings: &CoordinatorSettings) -> IdentityMap {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use quire_coordinator::{Coordinator, CoordinatorService, grpc};
 use quire_core::{Clock, SystemClock};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,7 +37,7 @@ pub(crate) async fn execute(context: &Context) -> Outcome<ExitCode> {
     let settings = &context.settings().coordinator;
     let metrics = observe::install()?;
     // What is wrong with addresses and certificates is said before anything is opened.
-    let access = access::config(settings)?;
+    let mut access = access::config(settings)?;
     let listener = observe::bind(&settings.listen, "coordinator.listen").await?;
     let address = listener.local_addr()?;
     access::refuse_plaintext(settings, address)?;
@@ -78,6 +79,11 @@ pub(crate) async fn execute(context: &Context) -> Outcome<ExitCode> {
             second: "Left at once. Whoever starts next goes on where the last commit was.\n",
         },
     );
+    tasks.spawn(access::follow_certificates(
+        &mut access,
+        settings,
+        pages_end.clone(),
+    ));
     announce(
         context,
         address,
@@ -85,7 +91,11 @@ pub(crate) async fn execute(context: &Context) -> Outcome<ExitCode> {
         &opened,
         settings.cert_file.is_empty(),
     )?;
-    health.set(true);
+    tasks.spawn(follow_readiness(
+        handle.readiness(),
+        health.clone(),
+        pages_end.clone(),
+    ));
     let served = tasks.spawn(grpc::serve(
         listener,
         handle,
@@ -102,6 +112,24 @@ pub(crate) async fn execute(context: &Context) -> Outcome<ExitCode> {
         tracing::info!("stopped");
         ExitCode::SUCCESS
     })
+}
+
+/// Tells probes what the server finds: that it serves, or that its database is away.
+async fn follow_readiness(
+    mut readiness: watch::Receiver<bool>,
+    health: Health,
+    end: CancellationToken,
+) {
+    loop {
+        health.set(*readiness.borrow_and_update());
+        let changed = tokio::select! {
+            () = end.cancelled() => return,
+            changed = readiness.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
 }
 
 /// Until somebody stops the coordinator or a part of it fails. Calls end first, so that what they

@@ -9,7 +9,7 @@ use quire_core::{Clock, Fault, SystemClock};
 use super::{look, print_json, table};
 use crate::context::Context;
 use crate::failure::Outcome;
-use crate::fleet::{Fleet, Rates, state_name};
+use crate::fleet::{Fleet, Rates, SETTLED, state_name};
 use crate::output;
 use crate::progress::{Snapshot, Speed, line};
 
@@ -20,7 +20,7 @@ const PERIOD: Duration = Duration::from_secs(2);
 pub(super) async fn job(context: &Context, fleet: &Fleet, job_id: &str) -> Outcome<ExitCode> {
     let clock = SystemClock::default();
     let mut rates = Rates::default();
-    let mut speed = Speed::default();
+    let mut speed = Speed::settled_after(SETTLED);
     let mut said = String::new();
     let mut is_first = true;
     loop {
