@@ -1,6 +1,8 @@
 //! Pages through the whole engine, with the small checkpoint: its text is nonsense, all else is
 //! as with a real one.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +12,7 @@ use std::time::Duration;
 use deepseek_ocr::weights::StoredType;
 use deepseek_ocr::{DeepSeekOcr, DeepSeekOptions, NgramSetting};
 use quire_core::{
-    AnswerSink, Engine, Fault, PageAnswer, PageImage, PageRequest, PageSource, Recognition,
-    TryNext,
+    AnswerSink, Engine, Fault, PageAnswer, PageImage, PageRequest, PageSource, Recognition, TryNext,
 };
 
 fn fixtures() -> PathBuf {
@@ -156,7 +157,10 @@ fn pages_read_together_are_read_as_alone() {
         assert!(recognition.output_tokens.unwrap() <= 48);
         assert!(recognition.finish_reason.is_some());
     }
-    assert!(all.iter().any(|page| page.text != all[0].text), "pages are told apart");
+    assert!(
+        all.iter().any(|page| page.text != all[0].text),
+        "pages are told apart"
+    );
 }
 
 #[test]
@@ -170,7 +174,10 @@ fn pages_with_tiles_go_through_beside_pages_without() {
     };
     let read = read(options, pages);
     // The first two are not larger than a tile; the slide is cut into two.
-    let vision: Vec<u32> = read.values().map(|page| page.vision_tokens.unwrap()).collect();
+    let vision: Vec<u32> = read
+        .values()
+        .map(|page| page.vision_tokens.unwrap())
+        .collect();
     assert_eq!(vision, [256, 256, 456]);
 }
 
@@ -183,7 +190,10 @@ fn single_pages_are_read_in_another_mode() {
         ..options("tiny")
     };
     let read = read(options, pages);
-    let vision: Vec<u32> = read.values().map(|page| page.vision_tokens.unwrap()).collect();
+    let vision: Vec<u32> = read
+        .values()
+        .map(|page| page.vision_tokens.unwrap())
+        .collect();
     assert_eq!(vision, [64, 100]);
 }
 
@@ -228,7 +238,8 @@ fn damaged(file: &str, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) -> tempf
     for entry in fs::read_dir(fixtures()).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
-        let is_part = name.starts_with("model") || name == "config.json" || name == "tokenizer.json";
+        let is_part =
+            name.starts_with("model") || name == "config.json" || name == "tokenizer.json";
         if is_part {
             fs::copy(entry.path(), folder.path().join(name)).unwrap();
         }

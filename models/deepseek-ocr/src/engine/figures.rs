@@ -66,7 +66,10 @@ mod tests {
             block(Label::Picture, [-1.0, -1.0, 2.0, 2.0]),
             block(Label::Picture, [0.0, 0.0, 1.0, 0.5]),
         ];
-        let found: Vec<usize> = crops(&image, &blocks, 2).into_iter().map(|crop| crop.0).collect();
+        let found: Vec<usize> = crops(&image, &blocks, 2)
+            .into_iter()
+            .map(|crop| crop.0)
+            .collect();
         assert_eq!(found, [1, 5]);
         assert!(crops(&image, &blocks, 0).is_empty());
         let all = crops(&image, &blocks, 16);

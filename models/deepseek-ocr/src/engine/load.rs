@@ -14,6 +14,7 @@ use super::{DeepSeekOcr, NAME};
 use crate::config::{DecoderConfig, ModelConfig};
 use crate::decoder::{Decoder, DeviceDecoder, DeviceOptions, Input, Row};
 use crate::generate::{BatchSettings, NgramBlock, Rules, WatchedTokens};
+use crate::host::{HostDecoder, HostOptions};
 use crate::preprocess::Mode;
 use crate::prompt::Prompt;
 use crate::tokenizer::TextTokenizer;
@@ -47,8 +48,7 @@ pub(super) fn load(options: DeepSeekOptions) -> Result<DeepSeekOcr, EngineError>
     let config = checkpoint.config().clone();
     let architecture = config.architecture;
     let mode = mode(&options, &config)?;
-    let tokenizer =
-        TextTokenizer::open(&checkpoint.tokenizer_file(), &config).map_err(refuse)?;
+    let tokenizer = TextTokenizer::open(&checkpoint.tokenizer_file(), &config).map_err(refuse)?;
     // Reads every number once: what is not finite would be found page by page otherwise.
     let revision = checkpoint
         .revision(options.cache_folder.as_deref())
@@ -66,13 +66,23 @@ pub(super) fn load(options: DeepSeekOptions) -> Result<DeepSeekOcr, EngineError>
     let vision = pool
         .install(|| load_vision(&mut weights, &config, &options.device, dtype))
         .map_err(refuse)?;
-    let device_options = DeviceOptions {
-        device: options.device.clone(),
-        dtype,
-        cache_bytes,
+    let mut decoder = if is_cpu(&options.device) {
+        let options = HostOptions {
+            dtype,
+            cache_bytes,
+            threads,
+        };
+        let decoder = HostDecoder::load(&mut weights, &config.decoder, options);
+        Box::new(decoder.map_err(refuse)?) as Box<dyn Decoder>
+    } else {
+        let options = DeviceOptions {
+            device: options.device.clone(),
+            dtype,
+            cache_bytes,
+        };
+        let decoder = DeviceDecoder::load(&mut weights, &config.decoder, options);
+        Box::new(decoder.map_err(refuse)?) as Box<dyn Decoder>
     };
-    let decoder = DeviceDecoder::load(&mut weights, &config.decoder, device_options);
-    let mut decoder = Box::new(decoder.map_err(refuse)?) as Box<dyn Decoder>;
     weights.finish().map_err(refuse)?;
 
     check_views(&vision, &mode)?;
@@ -219,7 +229,10 @@ fn longest(
 ) -> Result<Longest, EngineError> {
     let slots = mode.most_slots(config.architecture);
     let prompt = Prompt::new(tokenizer, &options.task, slots);
-    let prompt = prompt.map_err(|error| setting(error.to_string()))?.ids.len();
+    let prompt = prompt
+        .map_err(|error| setting(error.to_string()))?
+        .ids
+        .len();
     let max = config.decoder.max_positions;
     let answer = options.max_new_tokens;
     if answer == 0 || prompt >= max {
@@ -269,7 +282,10 @@ fn load_vision(
 
 fn rules(options: &DeepSeekOptions, config: &ModelConfig, tokenizer: &TextTokenizer) -> Rules {
     let ids = |tokens: &[&str]| -> Vec<u32> {
-        tokens.iter().filter_map(|token| tokenizer.id_of(token)).collect()
+        tokens
+            .iter()
+            .filter_map(|token| tokenizer.id_of(token))
+            .collect()
     };
     Rules {
         eos: config.tokens.eos,
@@ -298,12 +314,18 @@ fn numbers(tokenizer: &TextTokenizer) -> Vec<u32> {
     let numbers = (1..=3usize).flat_map(|n_digits| {
         (0..10u32.pow(n_digits as u32)).map(move |number| format!("{number:0n_digits$}"))
     });
-    numbers.filter_map(|number| tokenizer.id_of(&number)).collect()
+    numbers
+        .filter_map(|number| tokenizer.id_of(&number))
+        .collect()
 }
 
 fn check_views(vision: &VisionModel, mode: &Mode) -> Result<(), EngineError> {
     let sides = [Some(mode.base_size), mode.crop.then_some(mode.image_size)];
-    match sides.into_iter().flatten().find(|&side| !vision.accepts(side)) {
+    match sides
+        .into_iter()
+        .flatten()
+        .find(|&side| !vision.accepts(side))
+    {
         None => Ok(()),
         Some(side) => Err(setting(format!(
             "this checkpoint cannot see views of {side} pixels, which mode {mode} has"

@@ -46,7 +46,11 @@ impl Model {
             return Ok(self.mode);
         };
         let mode = Mode::named(name, self.architecture).map_err(|error| {
-            Trouble::new(Stage::Recognize, TroubleCode::Unsupported, error.to_string())
+            Trouble::new(
+                Stage::Recognize,
+                TroubleCode::Unsupported,
+                error.to_string(),
+            )
         })?;
         Ok(match self.max_tiles {
             Some(max_tiles) if mode.crop => mode.with_max_tiles(max_tiles),
@@ -76,9 +80,8 @@ impl Model {
     }
 
     fn assemble(&self, page: &Placed, encoded: &BTreeMap<u32, Tensor<3>>) -> Tensor<2> {
-        let of = |(side, range): &(u32, Range<usize>)| {
-            encoded[side].clone().slice_dim(0, range.clone())
-        };
+        let of =
+            |(side, range): &(u32, Range<usize>)| encoded[side].clone().slice_dim(0, range.clone());
         let global = of(&page.global);
         let [_, cells, hidden] = global.dims();
         let tiles = page.tiles.as_ref().map(|tiles| (of(tiles), page.grid));

@@ -29,7 +29,10 @@ pub(super) fn recognition(
         FinishReason::Repetition => flags.push(Flag::Repetition),
     }
     Recognition {
-        text_tokens: tokenizer.encode(&read.text).ok().map(|ids| count(ids.len())),
+        text_tokens: tokenizer
+            .encode(&read.text)
+            .ok()
+            .map(|ids| count(ids.len())),
         text: read.text,
         blocks: read.blocks,
         confidence,

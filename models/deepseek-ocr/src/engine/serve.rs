@@ -159,8 +159,7 @@ impl<'a> Serving<'a> {
             self.preparing.start(job);
         }
         // Without anything to write or to see, the next page is all there is to wait for.
-        let mut wait =
-            self.batcher.is_idle() && self.prepared.is_empty() && self.ready.is_empty();
+        let mut wait = self.batcher.is_idle() && self.prepared.is_empty() && self.ready.is_empty();
         while let Some(prepared) = self.preparing.take(wait) {
             wait = false;
             self.prepared.push_back(prepared);
@@ -278,7 +277,10 @@ impl<'a> Serving<'a> {
         };
         page.spent += written.spent;
         page.n_open -= 1;
-        let text = self.model.tokenizer.decode(&written.tokens[..written.n_kept]);
+        let text = self
+            .model
+            .tokenizer
+            .decode(&written.tokens[..written.n_kept]);
         if let Some(recognition) = &mut page.recognition
             && let Some(block) = recognition.blocks.get_mut(block)
         {

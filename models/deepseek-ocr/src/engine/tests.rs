@@ -174,19 +174,35 @@ fn what_is_written_becomes_blocks_with_counts_and_confidence() {
     let mut engine = told(small_checkpoint(), &[(Task::Document, PAGE)]);
     let answers = serve(&mut engine, vec![page(7)]);
     let recognition = answers[&7].result.as_ref().unwrap();
-    assert!(recognition.text.contains("# Weather"), "{}", recognition.text);
+    assert!(
+        recognition.text.contains("# Weather"),
+        "{}",
+        recognition.text
+    );
     assert!(recognition.text.contains("Rain."), "{}", recognition.text);
     let labels: Vec<Label> = recognition.blocks.iter().map(|block| block.label).collect();
-    assert_eq!(labels, [Label::Title, Label::Picture, Label::Text, Label::Picture]);
+    assert_eq!(
+        labels,
+        [Label::Title, Label::Picture, Label::Text, Label::Picture]
+    );
     let rect = recognition.blocks[0].rect;
     assert!((rect.x0 - 100.0 / 999.0).abs() < 1e-3, "{rect:?}");
     assert_eq!(recognition.finish_reason.as_deref(), Some("stop"));
     assert_eq!(recognition.vision_tokens, Some(64));
     let n_written = engine.model.tokenizer.encode(PAGE).unwrap().len();
     assert_eq!(recognition.output_tokens, Some(n_written as u32));
-    assert!(recognition.text_tokens.is_some_and(|n| n > 0 && (n as usize) < n_written));
+    assert!(
+        recognition
+            .text_tokens
+            .is_some_and(|n| n > 0 && (n as usize) < n_written)
+    );
     assert!((recognition.confidence.unwrap() - (-0.5f32).exp()).abs() < 1e-4);
-    assert!(recognition.blocks.iter().all(|block| block.parsed.is_none()));
+    assert!(
+        recognition
+            .blocks
+            .iter()
+            .all(|block| block.parsed.is_none())
+    );
 }
 
 #[test]
@@ -225,8 +241,16 @@ fn answers_without_an_end_are_flagged_and_a_loop_is_left_out() {
     let recognition = answers[&1].result.as_ref().unwrap();
     assert_eq!(recognition.finish_reason.as_deref(), Some("repetition"));
     assert!(recognition.flags.contains(&Flag::Repetition));
-    assert!(recognition.text.starts_with("Before the loop."), "{}", recognition.text);
-    assert!(recognition.text.matches("Round").count() < 5, "{}", recognition.text);
+    assert!(
+        recognition.text.starts_with("Before the loop."),
+        "{}",
+        recognition.text
+    );
+    assert!(
+        recognition.text.matches("Round").count() < 5,
+        "{}",
+        recognition.text
+    );
 
     let options = DeepSeekOptions {
         max_new_tokens: 20,
@@ -255,7 +279,9 @@ fn panic_costs_the_pages_in_flight_and_no_others() {
         });
     };
     with_fuse(&mut engine, Some(2));
-    let served = catch_unwind(AssertUnwindSafe(|| serve(&mut engine, vec![page(0), page(1)])));
+    let served = catch_unwind(AssertUnwindSafe(|| {
+        serve(&mut engine, vec![page(0), page(1)])
+    }));
     assert!(served.is_err());
     with_fuse(&mut engine, None);
     let answers = serve(&mut engine, vec![page(2)]);

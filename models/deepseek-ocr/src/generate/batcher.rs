@@ -71,7 +71,7 @@ struct Running<T> {
 #[derive(Debug)]
 enum State {
     /// The prompt, computed up to a position.
-    Prompt { prompt: Tensor<2>, done: usize },
+    Prompt { prompt: Box<Tensor<2>>, done: usize },
     /// The token to go on from.
     Token(u32),
 }
@@ -167,7 +167,10 @@ impl<'a, T> Batcher<'a, T> {
             .map(|(member, reason)| (self.running.remove(member), reason))
             .collect();
         left.reverse();
-        answered.extend(left.into_iter().map(|(running, reason)| self.leave(running, reason)));
+        answered.extend(
+            left.into_iter()
+                .map(|(running, reason)| self.leave(running, reason)),
+        );
         answered
     }
 
@@ -273,7 +276,7 @@ impl<T> Running<T> {
             slot,
             writing: Writing::new(question.rules, &question.tokens, room),
             state: State::Prompt {
-                prompt: question.prompt,
+                prompt: Box::new(question.prompt),
                 done: 0,
             },
             spent: Duration::ZERO,

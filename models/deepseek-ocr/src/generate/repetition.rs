@@ -148,9 +148,10 @@ impl RepetitionWatch {
     fn counts(&mut self, token: u32, at: usize) -> Option<usize> {
         let is_number = self.tokens.numbers.binary_search(&token).is_ok();
         self.shapes.push(if is_number { NUMBER } else { token });
-        let found = self.shapes.runs().find(|&(lag, run)| {
-            run >= COUNTED * lag && run >= COUNTED_TOKENS
-        });
+        let found = self
+            .shapes
+            .runs()
+            .find(|&(lag, run)| run >= COUNTED * lag && run >= COUNTED_TOKENS);
         found.map(|(_, run)| at + 1 - run)
     }
 

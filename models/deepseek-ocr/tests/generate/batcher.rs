@@ -125,13 +125,25 @@ fn pages_join_at_the_step_after_others_left() {
     };
     run(&mut decoder, settings, rules(), &pages);
     let steps = &decoder.steps;
-    let first = |page: u32| steps.iter().position(|step| step.rows.iter().any(|row| row.0 == page));
-    let last = |page: u32| steps.iter().rposition(|step| step.rows.iter().any(|row| row.0 == page));
+    let first = |page: u32| {
+        steps
+            .iter()
+            .position(|step| step.rows.iter().any(|row| row.0 == page))
+    };
+    let last = |page: u32| {
+        steps
+            .iter()
+            .rposition(|step| step.rows.iter().any(|row| row.0 == page))
+    };
     let mut left: Vec<usize> = (0..40).map(|page| last(page).unwrap()).collect();
     left.sort_unstable();
     for page in 8..40 {
         // The place that the page got is the one that was given back then.
-        assert_eq!(first(page), Some(left[page as usize - 8] + 1), "page {page}");
+        assert_eq!(
+            first(page),
+            Some(left[page as usize - 8] + 1),
+            "page {page}"
+        );
     }
     let changes = steps.windows(2).filter(|two| {
         let members = |at: usize| two[at].rows.iter().map(|row| row.0).collect::<Vec<_>>();
@@ -149,7 +161,10 @@ fn answers_leave_as_they_are_ready() {
     assert_eq!(order, [1, 3, 2, 0]);
     let written = run.written(1);
     assert_eq!(written.reason, FinishReason::Stop);
-    assert_eq!(written.tokens, (0..10).map(|at| token(1, at)).collect::<Vec<_>>());
+    assert_eq!(
+        written.tokens,
+        (0..10).map(|at| token(1, at)).collect::<Vec<_>>()
+    );
     assert_eq!(written.log_probabilities, [-0.25; 10]);
     assert_eq!(written.n_kept, 10);
 }
@@ -224,20 +239,31 @@ fn pages_that_are_written_are_not_kept_waiting_by_prompts() {
         prompt: 4,
         answer: 40,
     }];
-    pages.extend([Page {
-        prompt: 1300,
-        answer: 3,
-    }; 6]);
+    pages.extend(
+        [Page {
+            prompt: 1300,
+            answer: 3,
+        }; 6],
+    );
     let mut decoder = Scripted::new(100_000);
     run(&mut decoder, SETTINGS, rules(), &pages);
     for (at, step) in decoder.steps.iter().enumerate() {
         let n_prompt: usize = step.rows.iter().map(|row| row.1).sum();
         assert!(n_prompt <= 1024, "step {at}: {step:?}");
         if at < 41 {
-            assert_eq!(step.rows.iter().filter(|row| row.0 == 0).count(), 1, "step {at}");
+            assert_eq!(
+                step.rows.iter().filter(|row| row.0 == 0).count(),
+                1,
+                "step {at}"
+            );
         }
     }
-    let prompts: usize = decoder.steps.iter().flat_map(|step| &step.rows).map(|row| row.1).sum();
+    let prompts: usize = decoder
+        .steps
+        .iter()
+        .flat_map(|step| &step.rows)
+        .map(|row| row.1)
+        .sum();
     assert_eq!(prompts, 4 + 6 * 1300);
 }
 

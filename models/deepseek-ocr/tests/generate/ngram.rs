@@ -25,7 +25,10 @@ fn banned(block: &NgramBlock, prompt: &[u32], written: &[u32]) -> Vec<u32> {
 
 #[test]
 fn published_code_forbids_the_same() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny/ngram_cases.json");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/tiny/ngram_cases.json"
+    );
     let file: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let cases = file["cases"].as_array().unwrap();
     assert!(cases.len() > 20);
@@ -37,11 +40,19 @@ fn published_code_forbids_the_same() {
             whitelist: numbers(&case["whitelist"]),
         };
         let output = numbers(&case["output_ids"]);
-        assert_eq!(banned(&window, &[], &output), numbers(&case["banned_window"]), "{case}");
+        assert_eq!(
+            banned(&window, &[], &output),
+            numbers(&case["banned_window"]),
+            "{case}"
+        );
         // The whole history does not care where the prompt ends.
         let (prompt, written) = output.split_at(output.len() / 2);
         let whole = NgramBlock::Whole { size };
-        assert_eq!(banned(&whole, prompt, written), numbers(&case["banned_hf"]), "{case}");
+        assert_eq!(
+            banned(&whole, prompt, written),
+            numbers(&case["banned_hf"]),
+            "{case}"
+        );
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use deepseek_ocr::decoder::Chosen;
-use deepseek_ocr::generate::{FinishReason, NgramBlock, RepetitionWatch, Rules, WatchedTokens, Writing};
+use deepseek_ocr::generate::{
+    FinishReason, NgramBlock, RepetitionWatch, Rules, WatchedTokens, Writing,
+};
 
 const TD: u32 = 900_001;
 const END_TD: u32 = 900_002;
@@ -37,7 +39,10 @@ impl Iterator for Prose {
     type Item = u32;
 
     fn next(&mut self) -> Option<u32> {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let even = (self.0 >> 40) as f64 / f64::from(1u32 << 24);
         Some((3.0 * (5000.0f64).powf(even)) as u32)
     }
@@ -64,7 +69,10 @@ fn exact_loops_are_cut_after_the_fifth_copy() {
         text.extend((0..period * 8 + 200).map(|at| 500_000 + (at % period) as u32));
         let (after, n_kept) = cut(text).unwrap_or_else(|| panic!("period {period} goes on"));
         let bound = 300 + (5 * period).max(period + 96);
-        assert!(after <= bound, "period {period} is cut after {after}, not {bound}");
+        assert!(
+            after <= bound,
+            "period {period} is cut after {after}, not {bound}"
+        );
         assert!(n_kept <= 300 + period, "period {period}: {n_kept} kept");
         assert!(n_kept >= 300, "period {period}: {n_kept} kept");
     }
@@ -153,7 +161,18 @@ fn rows_that_count_on_for_ever_are_cut() {
     // "Total: 17, 403" with its box a little further down each time.
     let blocks = (0u32..).flat_map(|block| {
         let number = |which| NUMBERS + (block * 7 + which) % 1000;
-        [3000, 3001, 3002, number(1), 12, number(2), 3003, 3004, 3005, 3006]
+        [
+            3000,
+            3001,
+            3002,
+            number(1),
+            12,
+            number(2),
+            3003,
+            3004,
+            3005,
+            3006,
+        ]
     });
     assert!(cut(blocks).unwrap().0 < 2700);
 }
@@ -207,7 +226,13 @@ fn a_statement_of_like_lines_is_not_cut() {
             cell(&[2001, 2002, 12, 2003, 2004]),
             cell(&[2005]),
             cell(&[100 + line * 7 % 90, 13, 300 + line * 31 % 100]),
-            cell(&[500 + line / 9, 12, 600 + line * 17 % 1000, 13, 300 + line * 53 % 100]),
+            cell(&[
+                500 + line / 9,
+                12,
+                600 + line * 17 % 1000,
+                13,
+                300 + line * 53 % 100,
+            ]),
         ])
     });
     assert_eq!(cut(lines), None);
@@ -227,7 +252,19 @@ fn many_small_blocks_with_boxes_are_not_cut() {
     // "<|ref|>text<|/ref|><|det|>[[12, 34, 56, 78]]<|/det|>\nName:\n\n", with other numbers each.
     let blocks = (0..150u32).flat_map(|block| {
         let number = |which: u32| 100 + (block * 37 + which * 251) % 999;
-        let mut tokens = vec![3000, 3001, 3002, 3003, 3004, number(0), 12, 14, number(1), 12, 14];
+        let mut tokens = vec![
+            3000,
+            3001,
+            3002,
+            3003,
+            3004,
+            number(0),
+            12,
+            14,
+            number(1),
+            12,
+            14,
+        ];
         tokens.extend([number(2), 12, 14, number(3), 3005, 3006, 3007]);
         tokens.extend([3010 + block % 4, 15, 3008]);
         tokens

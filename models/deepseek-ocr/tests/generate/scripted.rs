@@ -66,7 +66,11 @@ impl Scripted {
 
     /// Positions of all places that are taken.
     pub(crate) fn held(&self) -> usize {
-        self.places.iter().flatten().map(|place| place.positions).sum()
+        self.places
+            .iter()
+            .flatten()
+            .map(|place| place.positions)
+            .sum()
     }
 
     fn choose(place: &mut Place, banned: &[u32], script: fn(u32, u32) -> u32) -> Chosen {
@@ -111,7 +115,10 @@ impl Decoder for Scripted {
     }
 
     fn close(&mut self, slot: Slot) {
-        assert!(self.places[slot.0].take().is_some(), "{slot:?} was not open");
+        assert!(
+            self.places[slot.0].take().is_some(),
+            "{slot:?} was not open"
+        );
     }
 
     fn step(&mut self, rows: &[Row]) -> Vec<Chosen> {
@@ -119,7 +126,9 @@ impl Decoder for Scripted {
         let mut step = Vec::new();
         let mut chosen = Vec::new();
         for row in rows {
-            let place = self.places[row.slot.0].as_mut().expect("a row of an open place");
+            let place = self.places[row.slot.0]
+                .as_mut()
+                .expect("a row of an open place");
             let n_prompt = match &row.input {
                 Input::Prompt(piece) => {
                     let piece = piece.clone().into_data().convert::<f32>();
@@ -135,10 +144,16 @@ impl Decoder for Scripted {
                 }
             };
             place.used += n_prompt.max(1);
-            assert!(place.used <= place.positions, "more positions than asked for");
+            assert!(
+                place.used <= place.positions,
+                "more positions than asked for"
+            );
             step.push((place.prompt[0], n_prompt));
             chosen.push(if place.prompt.len() < 2 {
-                Chosen { token: EOS, log_probability: 0.0 }
+                Chosen {
+                    token: EOS,
+                    log_probability: 0.0,
+                }
             } else {
                 Self::choose(place, &row.banned, self.script)
             });
