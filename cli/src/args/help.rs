@@ -16,6 +16,7 @@ Datasets:
   retry        Read failed pages again: of a dataset, or those that a job gave up
   cancel       Give up a job: the unfinished one of OUT, or one of the fleet
   seal         Write README.md, dataset.json, SHA256SUMS and _SUCCESS of the newest version again
+  prune        Remove what no reader needs: files of dropped versions, and parts that were sealed
 
 Jobs of a fleet:
   submit       Give a job to the fleet and print its identifier
