@@ -25,7 +25,7 @@ const OUTPUTS: usize = 4;
 const ROWS: usize = 96;
 /// Bytes of weights that a thread takes at a time: enough to hide what taking costs, and little
 /// enough that all threads end together.
-const STRETCH_BYTES: usize = 96 << 10;
+const STRETCH_BYTES: usize = 256 << 10;
 
 /// `out = rows * matrix^T`, or `out += rows * matrix^T`.
 #[derive(Debug)]

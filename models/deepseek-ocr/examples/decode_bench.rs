@@ -101,9 +101,10 @@ fn main() -> Result<(), Error> {
     let alone = speeds.first().map_or(0.0, |speed| speed.tokens);
     for (batch, speed) in settings.batches.iter().zip(&speeds) {
         println!(
-            "batch {batch:<3} {:8.2} tokens/s  {:6.3} GB a step  {:6.2} GB/s = {:5.1}% of memory  \
+            "batch {batch:<3} {:8.2} tokens/s (best {:.2})  {:6.3} GB a step  {:6.2} GB/s = {:5.1}% of memory  \
              {:5.2} times batch {}",
             speed.tokens,
+            speed.best_tokens,
             speed.step_bytes / 1e9,
             speed.bytes / 1e9,
             100.0 * speed.bytes / memory,
@@ -203,6 +204,8 @@ fn prefill(
 
 struct Speed {
     tokens: f64,
+    /// In the fastest step.
+    best_tokens: f64,
     bytes: f64,
     step_bytes: f64,
 }
@@ -233,6 +236,7 @@ fn decode(decoder: &mut HostDecoder, settings: &Settings, pages: &mut [Page]) ->
     let step_bytes = step_bytes as f64 / settings.steps as f64;
     Speed {
         tokens: pages.len() as f64 / seconds,
+        best_tokens: pages.len() as f64 / times[0].as_secs_f64(),
         bytes: step_bytes / seconds,
         step_bytes,
     }

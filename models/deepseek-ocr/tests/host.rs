@@ -222,12 +222,12 @@ fn write_together(decoder: &mut HostDecoder, prompts: &[Tensor<2>], n: usize) ->
     for step in 0.. {
         let mut rows = Vec::new();
         let mut pages = Vec::new();
-        for page in 0..prompts.len().min(step + 1) {
-            let [positions, hidden] = prompts[page].dims();
+        for (page, embeddings) in prompts.iter().enumerate().take(step + 1) {
+            let [positions, hidden] = embeddings.dims();
             let last: Option<&Chosen> = found[page].last();
             if given[page] < positions {
                 let end = positions.min(given[page] + PIECE);
-                let piece = prompts[page].clone().slice([given[page]..end, 0..hidden]);
+                let piece = embeddings.clone().slice([given[page]..end, 0..hidden]);
                 given[page] = end;
                 rows.push(prompt(slots[page], piece));
                 pages.push((page, end == positions));
