@@ -20,6 +20,7 @@ mod engine;
 pub mod generate;
 pub mod host;
 pub mod output;
+pub mod parity;
 pub mod preprocess;
 pub mod prompt;
 pub mod stages;
