@@ -4,6 +4,12 @@
 //! reached. Everything is compared twice, with the CPU's own loops and by burn's operations alone,
 //! as other devices compute it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may fail by panic and tell what it measured"
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -27,6 +27,7 @@ const QUERIES: usize = 512;
 
 /// Where a step's new positions go, and what they see. One for all layers.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one exists at a time")]
 pub(super) enum Span {
     /// One position for each of many pages.
     Tokens {

@@ -27,7 +27,7 @@ pub(super) struct Block {
 /// What follows attention.
 #[derive(Debug)]
 pub(super) enum Mlp {
-    Dense(GatedMlp),
+    Dense(Box<GatedMlp>),
     Experts(Box<Experts>),
 }
 
@@ -54,13 +54,8 @@ impl Block {
             }
             false => {
                 let (hidden, middle) = (config.hidden, config.dense_mlp);
-                Mlp::Dense(GatedMlp::load(
-                    weights,
-                    &name("mlp"),
-                    hidden,
-                    middle,
-                    place,
-                )?)
+                let mlp = GatedMlp::load(weights, &name("mlp"), hidden, middle, place)?;
+                Mlp::Dense(Box::new(mlp))
             }
         };
         Ok(Self {

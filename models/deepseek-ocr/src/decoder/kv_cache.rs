@@ -261,6 +261,10 @@ pub(super) fn indices(values: &[usize], device: &Device) -> Tensor<1, Int> {
 mod tests {
     use super::*;
 
+    fn one(run: Range<usize>) -> [Range<usize>; 1] {
+        [run]
+    }
+
     #[test]
     fn page_takes_blocks_where_they_are_free_and_positions_follow_them() {
         let mut places = Places::new(6);
@@ -269,7 +273,7 @@ mod tests {
         places.close(first);
         let third = places.open(BLOCK + 1).unwrap();
         assert_eq!(third, first);
-        assert_eq!(places.extend(third, 3), [0..3]);
+        assert_eq!(places.extend(third, 3), one(0..3));
         // Block 0 was free, then block 3.
         assert_eq!(
             places.extend(third, BLOCK),
@@ -278,7 +282,7 @@ mod tests {
         assert_eq!(places.blocks(third), [0, 3]);
         assert_eq!(
             places.extend(second, 2 * BLOCK),
-            [BLOCK..3 * BLOCK],
+            one(BLOCK..3 * BLOCK),
             "blocks side by side are one run"
         );
         assert_eq!(places.filled(second), 2 * BLOCK);
@@ -315,8 +319,8 @@ mod tests {
         let device = Device::flex();
         let mut cache = LayerCache::new(&config, 2, &device, StoredType::F32);
         let written = Tensor::full([2, 3, 2], f32::NAN, &device);
-        cache.write_runs(&[30..33], &written, &written);
-        cache.clear(&[30..33]);
+        cache.write_runs(&one(30..33), &written, &written);
+        cache.clear(&one(30..33));
         let (keys, values) = cache.read(&indices(&[0, 1], &device));
         for read in [keys, values] {
             assert_eq!(read.abs().sum().into_scalar::<f32>(), 0.0);

@@ -34,6 +34,10 @@ pub struct CacheFull {
 
 /// What a page adds in a step.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a handle to a tensor; some dozens exist at a time"
+)]
 pub enum Input {
     /// The prompt, or the next piece of it, as embeddings `[n, hidden]`.
     Prompt(Tensor<2>),

@@ -56,6 +56,7 @@ pub(super) struct Arrangement {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one exists at a time")]
 enum Rows {
     /// All tokens in every block.
     All { n_blocks: usize },
