@@ -1,4 +1,5 @@
-//! The whole network against the published code, in f32 on the CPU: every stage, every answer.
+//! The whole network against the published code, in f32 on the CPU: every stage, every answer, with
+//! either decoder.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use deepseek_ocr::config::DecoderConfig;
 use deepseek_ocr::decoder::{DeviceDecoder, DeviceOptions};
+use deepseek_ocr::host::{HostDecoder, HostOptions};
 use deepseek_ocr::parity::{Loaded, Network, compare_all};
 use deepseek_ocr::preprocess::View;
 use deepseek_ocr::weights::{CheckpointError, StoredType, Weights};
@@ -36,6 +38,18 @@ fn on_the_device(folder: &Path) -> Result<Box<dyn Network>, CheckpointError> {
     Ok(Box::new(Loaded::open(folder, &Device::flex(), decoder)?))
 }
 
+fn on_the_host(folder: &Path) -> Result<Box<dyn Network>, CheckpointError> {
+    let decoder = |weights: &mut Weights, config: &DecoderConfig| {
+        let options = HostOptions {
+            dtype: StoredType::F32,
+            cache_bytes: 32 << 20,
+            threads: 2,
+        };
+        HostDecoder::load(weights, config, options)
+    };
+    Ok(Box::new(Loaded::open(folder, &Device::flex(), decoder)?))
+}
+
 #[test]
 fn decoder_in_burn_computes_what_the_reference_computes() {
     let report = compare_all(&fixtures(), &on_the_device, &read_view).unwrap();
@@ -58,4 +72,11 @@ fn decoder_in_burn_computes_what_the_reference_computes() {
     ] {
         assert!(report.rows.iter().any(|row| row.name == name), "{name}");
     }
+}
+
+#[test]
+fn decoder_in_host_memory_computes_what_the_reference_computes() {
+    let report = compare_all(&fixtures(), &on_the_host, &read_view).unwrap();
+    let differing: Vec<String> = report.differing().map(ToString::to_string).collect();
+    assert!(report.ok(), "{}", differing.join("\n"));
 }

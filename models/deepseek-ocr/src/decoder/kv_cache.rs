@@ -260,6 +260,7 @@ pub(super) fn indices(values: &[usize], device: &Device) -> Tensor<1, Int> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Architecture, ModelConfig};
 
     fn one(run: Range<usize>) -> [Range<usize>; 1] {
         [run]
@@ -329,21 +330,7 @@ mod tests {
 
     #[test]
     fn budget_in_bytes_counts_keys_and_values_of_all_layers() {
-        let config = DecoderConfig {
-            hidden: 1280,
-            n_layers: 12,
-            n_heads: 10,
-            dense_mlp: 6848,
-            n_dense_layers: 1,
-            n_experts: 64,
-            experts_per_token: 6,
-            expert_mlp: 896,
-            n_shared_experts: 2,
-            vocabulary: 129_280,
-            max_positions: 8192,
-            rope_theta: 10_000.0,
-            epsilon: 1e-6,
-        };
+        let config = ModelConfig::published(Architecture::One).decoder;
         // 480 MiB hold 8,192 positions in 16 bits.
         let blocks = LayerCache::blocks_in(&config, StoredType::Bf16, 480 << 20);
         assert_eq!(blocks * BLOCK, 8192);
