@@ -88,8 +88,6 @@ pub struct SealSettings {
     /// Who draws the pages, with version.
     pub renderer: String,
     pub renderer_version: String,
-    /// Tokenizer of `text_tokens`.
-    pub tokenizer: Option<String>,
     /// Folder of this machine for files on their way to an object store.
     pub scratch: PathBuf,
 }

@@ -71,6 +71,10 @@ pub trait PageSource: Send {
 pub trait AnswerSink: Send {
     /// Hands one answer over; never blocks for long.
     fn answer(&mut self, answer: PageAnswer);
+
+    /// Says that the engine came further with pages that it holds. An engine that may be busy with
+    /// a page for minutes calls it after every step; else its pages are taken for stuck.
+    fn moved(&mut self) {}
 }
 
 /// Reads pages.

@@ -1,7 +1,7 @@
 //! The version file: which files a version of the dataset has, and what they hold. The object
 //! `versions/{v:06}.json` is created once, and its existence is the commit of the version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quire_core::{EngineInfo, JobId};
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,8 @@ pub struct VersionFile {
     pub jobs: Vec<SealedJob>,
     /// Who read the pages, most pages first.
     pub engines: Vec<EngineUse>,
-    /// Tokenizer of `text_tokens`, if they were counted.
+    /// Models whose tokenizers counted `text_tokens`, several with commas between; `None` if they
+    /// were not counted.
     pub tokenizer: Option<String>,
     /// How pages became images, by the newest job.
     pub render: RenderNote,
@@ -169,6 +170,9 @@ pub struct FileEntry {
     pub totals: Totals,
     /// Who read its pages; empty for the other tables.
     pub engines: Vec<EngineUse>,
+    /// Models whose tokenizers counted its `text_tokens`, by name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tokenizers: BTreeSet<String>,
 }
 
 impl VersionFile {

@@ -84,7 +84,6 @@ async fn finish(shared: &Shared, job: &JobRecord) -> Result<()> {
         license: settings.license,
         renderer: settings.renderer,
         renderer_version: settings.renderer_version,
-        tokenizer: settings.tokenizer,
         scratch: settings.scratch,
     };
     // A big future: sealing holds readers and writers of several files.

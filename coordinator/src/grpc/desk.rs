@@ -280,7 +280,6 @@ mod tests {
             license: None,
             renderer: "none".into(),
             renderer_version: "1".into(),
-            tokenizer: None,
             scratch: std::env::temp_dir(),
         });
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock::default())));

@@ -316,6 +316,7 @@ fn progress_of(lease: &v1::LeaseProgress) -> Progress {
         rows_done: lease.rows_done,
         rows_failed: lease.rows_failed,
         in_flight: lease.documents_in_flight.iter().map(DocId::new).collect(),
+        engine_moved: lease.engine_moved,
     }
 }
 

@@ -87,6 +87,7 @@ macro_rules! behaviors {
             quarantined_row_is_counted_and_listed,
             heartbeat_keeps_a_session_and_tells_what_ended,
             lease_that_only_waits_does_not_stall,
+            lease_whose_page_is_being_written_does_not_stall,
             session_with_leases_stays,
             manifests_are_applied_in_order_and_once,
             manifest_wins_over_the_store,
@@ -289,13 +290,18 @@ impl Bench {
 
     async fn beat(&self, n: u32, stage: LeaseStage, rows_done: u32) -> Option<Vec<Standing>> {
         let in_flight = vec![DocId::new("d")];
-        let progress = Progress {
+        self.report(Progress {
             lease_id: lease(n),
             stage,
             rows_done,
             rows_failed: 0,
             in_flight,
-        };
+            engine_moved: false,
+        })
+        .await
+    }
+
+    async fn report(&self, progress: Progress) -> Option<Vec<Standing>> {
         let beat = Beat {
             session_id: session_id(),
             said: v1::WorkerState::Ready,
@@ -814,6 +820,27 @@ async fn lease_that_only_waits_does_not_stall(bench: Bench) {
     assert_eq!(bench.store.stalled_leases(700).await.unwrap().len(), 1);
     bench.beat(1, LeaseStage::Reading, 2).await.unwrap();
     assert!(bench.store.stalled_leases(700).await.unwrap().is_empty());
+}
+
+async fn lease_whose_page_is_being_written_does_not_stall(bench: Bench) {
+    bench.running().await;
+    bench.grant(1).await.unwrap();
+    bench.beat(1, LeaseStage::Reading, 1).await.unwrap();
+    for (engine_moved, n_stalled) in [(true, 0), (false, 1), (true, 0)] {
+        bench.pass(600);
+        let progress = Progress {
+            lease_id: lease(1),
+            stage: LeaseStage::Reading,
+            rows_done: 1,
+            rows_failed: 0,
+            in_flight: Vec::new(),
+            engine_moved,
+        };
+        bench.report(progress).await.unwrap();
+        let before = bench.store.now_ms().await.unwrap() - 1;
+        let stalled = bench.store.stalled_leases(before).await.unwrap();
+        assert_eq!(stalled.len(), n_stalled, "engine_moved: {engine_moved}");
+    }
 }
 
 async fn session_with_leases_stays(bench: Bench) {

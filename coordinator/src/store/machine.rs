@@ -220,6 +220,7 @@ async fn make(store: &dyn Store, call: &Call, n_leases: u8) -> String {
                 rows_done: *rows_done,
                 rows_failed: 0,
                 in_flight: Vec::new(),
+                engine_moved: false,
             };
             let said = match drains {
                 true => v1::WorkerState::Draining,

@@ -225,6 +225,7 @@ fn moved_on(lease: &LeaseRecord, report: &Progress, store_away: bool) -> bool {
     report.rows_done > lease.rows_done
         || report.stage != lease.stage
         || report.stage == LeaseStage::Queued
+        || report.engine_moved
         || (report.stage == LeaseStage::Uploading && store_away)
 }
 

@@ -290,6 +290,8 @@ pub struct Progress {
     pub rows_done: u32,
     pub rows_failed: u32,
     pub in_flight: Vec<DocId>,
+    /// Whether engines came further with its pages since the last report.
+    pub engine_moved: bool,
 }
 
 /// How far a lease is.

@@ -150,7 +150,6 @@ impl Bench {
             license: None,
             renderer: "none".into(),
             renderer_version: "1".into(),
-            tokenizer: None,
             scratch: self.folder.path().join("scratch"),
         };
         CoordinatorConfig {

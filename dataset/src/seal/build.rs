@@ -1,7 +1,7 @@
 //! Writes the files of a version: rows in, files of exactly the planned sizes out. The bytes are
 //! a pure function of the seal plan, the parts and the parent version.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -267,6 +267,10 @@ pub(crate) trait Counted: TableRow + Columns {
     fn is_of(&self, _engine: &EngineInfo) -> bool {
         false
     }
+    /// The model whose tokenizer counted the page's text.
+    fn tokenizer(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl Counted for PageRow {
@@ -291,6 +295,10 @@ impl Counted for PageRow {
             && self.model_revision == engine.model_revision
             && self.engine_mode == engine.mode
     }
+
+    fn tokenizer(&self) -> Option<&str> {
+        self.text_tokens.map(|_| self.model_id.as_str())
+    }
 }
 
 impl Counted for DocumentRow {
@@ -310,6 +318,7 @@ impl Counted for ErrorRow {
 pub(crate) struct FileSums {
     pub(crate) totals: Totals,
     pub(crate) engines: Vec<EngineUse>,
+    pub(crate) tokenizers: BTreeSet<String>,
     pub(crate) digest: RowsDigest,
 }
 
@@ -317,6 +326,11 @@ impl FileSums {
     pub(crate) fn add<R: Counted>(&mut self, row: &R, scratch: &mut Vec<u8>) {
         row.count(&mut self.totals);
         self.digest.add_row(row, scratch);
+        if let Some(tokenizer) = row.tokenizer()
+            && !self.tokenizers.contains(tokenizer)
+        {
+            self.tokenizers.insert(tokenizer.to_owned());
+        }
         match self
             .engines
             .iter_mut()
@@ -435,6 +449,7 @@ impl<R: Counted> OpenFile<R> {
             rows_digest: self.sums.digest.to_hex(),
             totals: self.sums.totals,
             engines: self.sums.engines,
+            tokenizers: self.sums.tokenizers,
         };
         Ok(BuiltFile {
             entry,

@@ -21,6 +21,7 @@ mod request;
 mod survey;
 mod work;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -40,7 +41,7 @@ use crate::paths::{self, in_job};
 use crate::properties::WRITER;
 use crate::schema::SCHEMA_VERSION;
 use crate::split::SplitRule;
-use crate::version::{SealedJob, Totals, VersionFile, merged_engines};
+use crate::version::{FileEntry, SealedJob, Totals, VersionFile, merged_engines};
 use build::BuiltFile;
 use folder::BuildFolder;
 use request::{Claim, SealPlan};
@@ -204,7 +205,6 @@ async fn make_plan(
             .license
             .clone()
             .or_else(|| parent.and_then(|parent| parent.license.clone())),
-        tokenizer: request.tokenizer.clone(),
         render: request.render_note(),
         split: scope.split,
         after_manifest: scope.after_manifest,
@@ -303,15 +303,25 @@ fn version_file(
         license: plan.license.clone(),
         jobs,
         engines: merged_engines(files.iter().flat_map(|file| &file.engines)),
-        tokenizer: plan
-            .tokenizer
-            .clone()
-            .or_else(|| parent.and_then(|parent| parent.tokenizer.clone())),
+        tokenizer: tokenizers(&files, parent),
         render: plan.render.clone(),
         split: plan.split.clone(),
         totals,
         files,
     })
+}
+
+/// Who counted the tokens of these files. Files of earlier writers do not say it; their version does.
+fn tokenizers(files: &[FileEntry], parent: Option<&VersionFile>) -> Option<String> {
+    let named: BTreeSet<&str> = files
+        .iter()
+        .flat_map(|file| &file.tokenizers)
+        .map(String::as_str)
+        .collect();
+    if named.is_empty() {
+        return parent.and_then(|parent| parent.tokenizer.clone());
+    }
+    Some(named.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// Writes what follows from the newest version, and again if a newer one came meanwhile.

@@ -30,8 +30,6 @@ pub struct SealRequest {
     pub renderer: String,
     /// Version of the renderer.
     pub renderer_version: String,
-    /// Tokenizer of `text_tokens`.
-    pub tokenizer: Option<String>,
     /// Folder of this machine for files on their way to an object store. A dataset on local
     /// disk does not use it.
     pub scratch: PathBuf,
@@ -75,7 +73,6 @@ pub(crate) struct SealPlan {
     pub(crate) spec_sha256: String,
     pub(crate) title: Option<String>,
     pub(crate) license: Option<String>,
-    pub(crate) tokenizer: Option<String>,
     pub(crate) render: RenderNote,
     pub(crate) split: SplitRule,
     /// Parts of manifests after this one, up to `last_manifest`, are added.

@@ -352,6 +352,7 @@ impl Checker {
         let FileSums {
             totals,
             engines,
+            tokenizers,
             digest,
         } = &self.sums;
         if digest.to_hex() != file.rows_digest {
@@ -362,7 +363,12 @@ impl Checker {
             );
             self.report.add(&file.path, None, what);
         }
-        if *totals != file.totals || merged_engines(engines) != merged_engines(&file.engines) {
+        // Files of earlier writers do not name them.
+        let names_others = !file.tokenizers.is_empty() && *tokenizers != file.tokenizers;
+        if *totals != file.totals
+            || merged_engines(engines) != merged_engines(&file.engines)
+            || names_others
+        {
             let what = "adds up to other totals than the version says";
             self.report.add(&file.path, None, what);
         }

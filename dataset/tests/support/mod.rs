@@ -76,7 +76,6 @@ pub fn request(scratch: &Path, planned_rows: Option<u64>) -> SealRequest {
         license: None,
         renderer: "hayro".to_owned(),
         renderer_version: "0.9.0".to_owned(),
-        tokenizer: None,
         scratch: scratch.to_owned(),
     }
 }

@@ -3,14 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deepseek_ocr::weights::StoredType;
 use deepseek_ocr::{DeepSeekOcr, DeepSeekOptions, NgramSetting};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use quire_core::{
     AnswerSink, Engine, Fault, PageAnswer, PageImage, PageRequest, PageSource, Recognition, TryNext,
 };
@@ -281,4 +283,97 @@ fn damaged_checkpoints_are_refused_before_any_page() {
         assert_eq!(error.fault, Fault::Config, "{error}");
         assert!(error.to_string().contains(word), "{error}");
     }
+}
+
+/// Keeps the engine's counters where a test can look at them while the engine works.
+#[derive(Default)]
+struct Counters(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+impl Counters {
+    fn counter(&self, name: &str) -> Arc<AtomicU64> {
+        let mut counters = self.0.lock().unwrap();
+        Arc::clone(counters.entry(name.to_owned()).or_default())
+    }
+
+    /// Rows over places of the decoder's steps so far.
+    fn occupancy(&self) -> f64 {
+        let count = |name: &str| self.counter(name).load(Ordering::Relaxed) as f64;
+        count("quire_engine_decode_rows_total") / count("quire_engine_decode_places_total")
+    }
+}
+
+impl Recorder for Counters {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.counter(key.name()))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+/// A queue of pages that notes the occupancy of the decoder when its last page is taken.
+struct Queue<'a> {
+    pages: Vec<PageRequest>,
+    counters: &'a Counters,
+    until_dry: Option<f64>,
+}
+
+impl PageSource for Queue<'_> {
+    fn next(&mut self) -> Option<PageRequest> {
+        let page = self.pages.pop();
+        if self.pages.is_empty() {
+            self.until_dry
+                .get_or_insert_with(|| self.counters.occupancy());
+        }
+        page
+    }
+
+    fn try_next(&mut self) -> TryNext {
+        self.next().map_or(TryNext::Closed, TryNext::Page)
+    }
+}
+
+#[test]
+fn queue_of_sixty_four_pages_keeps_nine_places_of_ten_taken_until_it_runs_dry() {
+    let pages = requests();
+    let modes = ["tiny", "base", "gundam", "small"];
+    let pages: Vec<PageRequest> = (0..64)
+        .map(|ticket| PageRequest {
+            ticket,
+            mode: Some(modes[ticket as usize % modes.len()].to_owned()),
+            ..pages[ticket as usize % pages.len()].clone()
+        })
+        .collect();
+    let settings = DeepSeekOptions {
+        places: 8,
+        max_new_tokens: 160,
+        ..options("gundam")
+    };
+    let mut engine = DeepSeekOcr::load(settings).unwrap();
+    let counters = Counters::default();
+    let mut queue = Queue {
+        pages,
+        counters: &counters,
+        until_dry: None,
+    };
+    let mut sink = Sink::default();
+    metrics::with_local_recorder(&counters, || engine.serve(&mut queue, &mut sink)).unwrap();
+    let lengths: BTreeSet<_> = sink.0.values().map(|page| page.text_tokens).collect();
+    let prompts: BTreeSet<_> = sink.0.values().map(|page| page.vision_tokens).collect();
+    assert_eq!(sink.0.len(), 64);
+    assert!(
+        lengths.len() > 3 && prompts.len() > 3,
+        "{lengths:?} {prompts:?}"
+    );
+    let until_dry = queue.until_dry.unwrap();
+    assert!(until_dry >= 0.9, "{until_dry:.3} of the places were taken");
 }

@@ -339,6 +339,10 @@ pub struct LeaseProgress {
     /// Documents (by `doc_id`) that are being worked on now: suspects if this worker dies.
     #[prost(string, repeated, tag = "5")]
     pub documents_in_flight: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether engines came further since the last report, while pages of this shard were with them.
+    /// A long page that is being written counts as progress by this alone.
+    #[prost(bool, tag = "6")]
+    pub engine_moved: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeartbeatRequest {

@@ -127,6 +127,7 @@ impl Node {
             rows_done: progress.rows_done,
             rows_failed: 0,
             documents_in_flight: Vec::new(),
+            engine_moved: false,
         };
         held.iter().map(told).collect()
     }

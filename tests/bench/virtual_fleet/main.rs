@@ -218,7 +218,6 @@ impl Running {
             license: None,
             renderer: "none".into(),
             renderer_version: "1".into(),
-            tokenizer: None,
             scratch: folder.join("scratch"),
         };
         let config = CoordinatorConfig {

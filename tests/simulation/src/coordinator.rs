@@ -37,7 +37,6 @@ pub(crate) fn config(scratch: PathBuf) -> CoordinatorConfig {
         license: None,
         renderer: "none".into(),
         renderer_version: "1".into(),
-        tokenizer: None,
         scratch,
     };
     CoordinatorConfig {

@@ -328,6 +328,7 @@ fn progress_of((lease_id, held): (&String, &Held)) -> v1::LeaseProgress {
         rows_done: held.rows_done,
         rows_failed: 0,
         documents_in_flight: held.in_flight.clone(),
+        engine_moved: false,
     }
 }
 

@@ -40,6 +40,8 @@ struct Shared {
     last_words: OnceLock<String>,
     permits: Semaphore,
     next_ticket: AtomicU64,
+    /// Steps that engines took with pages they hold, those of all engines together.
+    steps: Arc<AtomicU64>,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
 }
 
@@ -108,6 +110,7 @@ impl EnginePool {
             last_words: OnceLock::new(),
             permits: Semaphore::new(in_flight),
             next_ticket: AtomicU64::new(0),
+            steps: Arc::default(),
             waiting: Mutex::new(HashMap::new()),
         });
         for (index, (device, engine)) in engines.into_iter().enumerate() {
@@ -141,6 +144,11 @@ impl EnginePool {
     /// Whether every engine has given up: no page will be read any more.
     pub(crate) fn is_lost(&self) -> bool {
         self.shared.n_living.load(Ordering::Acquire) == 0
+    }
+
+    /// Grows with every step that an engine takes with pages it holds.
+    pub(crate) fn steps(&self) -> &Arc<AtomicU64> {
+        &self.shared.steps
     }
 
     /// Pages that are worth preparing at once.

@@ -98,6 +98,10 @@ impl AnswerSink for Sink<'_> {
         self.held.tickets().remove(&answer.ticket);
         self.shared.settle(answer.ticket, Ok(answer.result));
     }
+
+    fn moved(&mut self) {
+        self.shared.steps.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Serves pages until the pool is dropped or the engine gives up.

@@ -1,7 +1,7 @@
 //! What is known of the leases a worker holds, as the heartbeat reports it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use quire_core::{DocId, LeaseId};
@@ -32,6 +32,7 @@ pub(crate) struct ShardProgress {
     rows_done: AtomicU32,
     rows_failed: AtomicU32,
     documents: Mutex<BTreeMap<String, u32>>,
+    engine: Mutex<WithEngine>,
     reading_since: OnceLock<Instant>,
     session: Arc<Session>,
     stop: CancellationToken,
@@ -46,6 +47,7 @@ impl ShardProgress {
             rows_done: AtomicU32::new(0),
             rows_failed: AtomicU32::new(0),
             documents: Mutex::default(),
+            engine: Mutex::default(),
             reading_since: OnceLock::new(),
             session,
             stop: CancellationToken::new(),
@@ -100,6 +102,23 @@ impl ShardProgress {
         in_flight
     }
 
+    /// Marks a page as asked of an engine, whose steps are counted, until the guard is dropped.
+    pub(crate) fn asks(self: &Arc<Self>, steps: &Arc<AtomicU64>) -> Asking {
+        let mut engine = self.with_engine();
+        if engine.n_pages == 0 {
+            engine.seen = steps.load(Ordering::Relaxed);
+        }
+        engine.n_pages += 1;
+        engine.steps.get_or_insert_with(|| Arc::clone(steps));
+        Asking(Arc::clone(self))
+    }
+
+    fn with_engine(&self) -> MutexGuard<'_, WithEngine> {
+        self.engine
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// Documents that are worked on now.
     pub(crate) fn in_flight(&self) -> Vec<String> {
         self.documents().keys().cloned().collect()
@@ -134,6 +153,7 @@ impl ShardProgress {
             rows_done: self.rows_done.load(Ordering::Relaxed),
             rows_failed: self.rows_failed.load(Ordering::Relaxed),
             documents_in_flight: self.in_flight(),
+            engine_moved: self.with_engine().has_moved(),
         }
     }
 
@@ -148,6 +168,38 @@ impl ShardProgress {
                 .map(Instant::elapsed)
                 .unwrap_or_default(),
         }
+    }
+}
+
+/// Pages of a shard that are with an engine. Engines take pages in the order in which they were
+/// asked, so those that still wait come nearer with every step, too.
+#[derive(Debug, Default)]
+struct WithEngine {
+    n_pages: u32,
+    /// What the engine counts its steps in.
+    steps: Option<Arc<AtomicU64>>,
+    /// What stood there at the last report.
+    seen: u64,
+}
+
+impl WithEngine {
+    /// Whether the engine took a step since this was asked last, with pages of the shard.
+    fn has_moved(&mut self) -> bool {
+        let Some(steps) = self.steps.as_ref().filter(|_| self.n_pages > 0) else {
+            return false;
+        };
+        let now = steps.load(Ordering::Relaxed);
+        now != std::mem::replace(&mut self.seen, now)
+    }
+}
+
+/// A page that an engine was asked to read.
+#[derive(Debug)]
+pub(crate) struct Asking(Arc<ShardProgress>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.with_engine().n_pages -= 1;
     }
 }
 
@@ -274,6 +326,23 @@ mod tests {
 
     fn session() -> Arc<Session> {
         Arc::new(Session::for_test(RegisterResponse::default()))
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_being_written_is_progress_while_its_engine_takes_steps() {
+        let held = HeldLeases::default();
+        let (_hold, progress) = held.hold(&session(), LeaseId::new("l"), 2);
+        let moved = || held.reports()[0].engine_moved;
+        let steps = Arc::new(AtomicU64::new(7));
+        assert!(!moved());
+        let asking = progress.asks(&steps);
+        assert!(!moved(), "steps of before are nobody's");
+        steps.fetch_add(3, Ordering::Relaxed);
+        assert!(moved());
+        assert!(!moved(), "said once");
+        steps.fetch_add(1, Ordering::Relaxed);
+        drop(asking);
+        assert!(!moved(), "others' pages are no progress of this shard");
     }
 
     #[tokio::test]

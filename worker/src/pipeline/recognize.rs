@@ -125,9 +125,11 @@ impl Reader {
             let progress = Arc::clone(progress);
             reading.spawn(
                 async move {
+                    let asking = progress.asks(reader.engine.steps());
                     let page = reader
                         .finish_page(&maker, &spec, page_idx, rendered, start)
                         .await?;
+                    drop(asking);
                     drop(permit);
                     let failed = u32::from(matches!(page.row, PartRow::Failed { .. }));
                     progress.rows_done(1 - failed, failed);

@@ -414,7 +414,6 @@ impl Bench {
             license: None,
             renderer: "none".into(),
             renderer_version: "1".into(),
-            tokenizer: None,
             scratch: folder.path().join("seal"),
         };
         let config = CoordinatorConfig {

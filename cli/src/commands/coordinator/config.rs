@@ -60,7 +60,6 @@ pub(crate) fn coordinator(
         license: set(&settings.dataset.license),
         renderer: "hayro".to_owned(),
         renderer_version: HAYRO_VERSION.to_owned(),
-        tokenizer: None,
         scratch: scratch.folder().to_owned(),
     };
     let fleet = CoordinatorConfig::fleet(seal);

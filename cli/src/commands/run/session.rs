@@ -29,9 +29,6 @@ use crate::signals::{self, Stop};
 /// A worker that is told to leave and does not is left behind after this.
 const LEAVE_TIME: Duration = Duration::from_secs(10);
 
-/// No page for so long means that nothing goes on in an engine that writes pages out.
-const WRITING_TIME: Duration = Duration::from_secs(6 * 3600);
-
 /// A run on this machine, with nothing of it going on yet.
 pub(crate) struct Session<'a> {
     context: &'a Context,
@@ -78,19 +75,12 @@ impl<'a> Session<'a> {
             let what = format!("cannot make the folder {}", scratch.display());
             Failure::from(error).context(what)
         })?;
-        let mut seal = seal_settings(context, &dataset, scratch.clone());
-        if settings.engine.is_deepseek() {
-            seal.tokenizer = Some(engines.info().model_id.clone());
-        }
-        let mut config = CoordinatorConfig {
+        let seal = seal_settings(context, &dataset, scratch.clone());
+        let config = CoordinatorConfig {
             limits: settings.input.limits(),
             survey_entries: SURVEY_CHILDREN,
             ..CoordinatorConfig::one_machine(seal)
         };
-        if settings.engine.is_deepseek() {
-            // On a slow processor a batch of long pages may take that long until the first ends.
-            config.progress_timeout = config.progress_timeout.max(WRITING_TIME);
-        }
         let survey = Arc::new(RenderSurvey(renderer.clone()));
         let opened = Coordinator::open(config, state.store(), context.stores.clone(), survey);
         let (service, handle) = opened.await.map_err(Failure::of)?;
@@ -223,7 +213,6 @@ pub(crate) fn seal_settings(
         license: set(&card.license),
         renderer: "hayro".to_owned(),
         renderer_version: HAYRO_VERSION.to_owned(),
-        tokenizer: None,
         scratch,
     }
 }

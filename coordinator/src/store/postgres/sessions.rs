@@ -47,14 +47,15 @@ const HEARTBEAT: &str = "WITH clock AS MATERIALIZED \
          state = CASE WHEN $3 AND state = 'live' THEN 'draining' ELSE state END \
          FROM clock WHERE session_id = $1 RETURNING session_id), \
      said AS MATERIALIZED (SELECT * FROM unnest($6::text[], $7::text[], $8::integer[], \
-         $9::integer[], $10::text[]) WITH ORDINALITY \
-         AS said (lease_id, stage, rows_done, rows_failed, in_flight_json, place)), \
+         $9::integer[], $10::text[], $12::bool[]) WITH ORDINALITY \
+         AS said (lease_id, stage, rows_done, rows_failed, in_flight_json, engine_moved, \
+         place)), \
      held AS MATERIALIZED (SELECT l.lease_id FROM leases l JOIN kept USING (session_id) \
          WHERE l.lease_id = ANY($6) ORDER BY l.lease_id FOR NO KEY UPDATE OF l), \
      noted AS (UPDATE leases l SET stage = said.stage, rows_done = said.rows_done, \
          rows_failed = said.rows_failed, in_flight_json = said.in_flight_json, \
          progressed_at_ms = CASE WHEN said.rows_done > l.rows_done OR said.stage <> l.stage \
-             OR said.stage = 'queued' OR (said.stage = 'uploading' AND $11) \
+             OR said.stage = 'queued' OR said.engine_moved OR (said.stage = 'uploading' AND $11) \
              THEN clock.now ELSE l.progressed_at_ms END \
          FROM held, said, clock WHERE l.lease_id = held.lease_id \
          AND said.lease_id = held.lease_id RETURNING l.lease_id, l.job_id) \
@@ -76,6 +77,7 @@ pub(super) async fn heartbeat(store: &PostgresStore, beat: &Beat) -> Result<Opti
         .iter()
         .map(|progress| rows::json(&progress.in_flight))
         .collect::<Result<_>>()?;
+    let engine_moved: Vec<bool> = beat.progress.iter().map(|of| of.engine_moved).collect();
     let statement = sqlx::query(HEARTBEAT)
         .bind(beat.session_id.as_str())
         .bind(beat.ttl_ms)
@@ -87,7 +89,8 @@ pub(super) async fn heartbeat(store: &PostgresStore, beat: &Beat) -> Result<Opti
         .bind(counts(|progress| progress.rows_done))
         .bind(counts(|progress| progress.rows_failed))
         .bind(in_flight)
-        .bind(beat.store_away);
+        .bind(beat.store_away)
+        .bind(engine_moved);
     let found = store.all("keep a session", statement).await?;
     if found.is_empty() {
         return Ok(None);

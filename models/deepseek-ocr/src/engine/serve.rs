@@ -94,6 +94,7 @@ impl<'a> Serving<'a> {
             for answered in self.batcher.step() {
                 self.settle(answered);
             }
+            answers.moved();
             for answer in self.ready.drain(..) {
                 answers.answer(answer);
             }

@@ -470,6 +470,10 @@ impl AnswerSink for RungSink<'_, '_> {
     fn answer(&mut self, answer: PageAnswer) {
         self.desk.answered(self.station, answer);
     }
+
+    fn moved(&mut self) {
+        lock(&self.desk.answers).moved();
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
