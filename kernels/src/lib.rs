@@ -23,20 +23,36 @@
 //! Work is spread over the rayon pool in which a function is called. [`Vectors`] says which
 //! instructions are used; [`Vectors::widest`] is found out when the program runs.
 
+mod activation;
 mod attention;
+mod buffer;
+mod depthwise;
 mod likeliest;
 mod memory;
+mod packed;
+mod path;
 mod pointwise;
 mod product;
 mod rows;
+mod sequence;
 mod storage;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 mod vectors;
+mod windows;
 
+pub use activation::{Activation, activate};
 pub use attention::{Attend, PAGE, attend};
+pub use buffer::Buffer;
+pub use depthwise::{DepthwiseKernel, DepthwiseShape};
 pub use likeliest::{Likeliest, likeliest};
 pub use memory::read_through;
-pub use pointwise::{rms_norm, softmax};
+pub use packed::{Ending, PANEL, PackedMatrix, RowView};
+pub use path::{Path, PathError, choose};
+pub use pointwise::{add, dilate_line, mean_rows, normalize_rows, rms_norm, scale_rows, softmax};
 pub use product::{Gate, Product, gate, multiply};
 pub use rows::Rows;
+pub use sequence::attend_sequence;
 pub use storage::{Matrix, Stored, padded};
 pub use vectors::Vectors;
+pub use windows::{Heads, RelativeTable, attend_head};
