@@ -14,7 +14,7 @@ use pulp::bytemuck::cast_slice_mut;
 use pulp::x86::{V3, V4};
 use pulp::{NullaryFnOnce, Simd, cast};
 
-use super::{PANEL, Product};
+use super::{PANEL, Product, avx2};
 use crate::buffer::Buffer;
 use crate::storage::Aligned;
 use crate::vectors::{Kind, Vectors, rows};
@@ -63,16 +63,21 @@ trait Integers: Copy {
     /// The vectors of f32 that are as wide.
     fn floats(self) -> Self::Floats;
 
-    /// Adds to each sum the two products of its pairs.
-    fn add_products(self, sums: Sums<Self>, left: Sums<Self>, right: Sums<Self>) -> Sums<Self>;
-
-    fn to_floats(self, sums: Sums<Self>) -> <Self::Floats as Simd>::f32s;
+    /// Adds to the sums of each row the products of its pairs with `V` vectors of a panel from
+    /// `vector` on, section by section.
+    fn add_products<const R: usize, const V: usize>(
+        self,
+        rows: [&[i32]; R],
+        weights: &[i32],
+        vector: usize,
+        sums: &mut [[Floats<Self>; V]; R],
+    );
 
     fn run(self, work: Multiply<'_, Self>);
 }
 
-/// A vector of i32, or of as many pairs of i16.
-type Sums<I> = <<I as Integers>::Floats as Simd>::i32s;
+/// A vector of f32.
+type Floats<I> = <<I as Integers>::Floats as Simd>::f32s;
 
 #[derive(Debug, Clone, Copy)]
 struct OfAvx2(V3);
@@ -86,14 +91,15 @@ impl Integers for OfAvx2 {
     }
 
     #[inline(always)]
-    fn add_products(self, sums: Sums<Self>, left: Sums<Self>, right: Sums<Self>) -> Sums<Self> {
-        let products = self.0.avx2._mm256_madd_epi16(cast(left), cast(right));
-        cast(self.0.avx2._mm256_add_epi32(cast(sums), products))
-    }
-
-    #[inline(always)]
-    fn to_floats(self, sums: Sums<Self>) -> <V3 as Simd>::f32s {
-        cast(self.0.avx._mm256_cvtepi32_ps(cast(sums)))
+    fn add_products<const R: usize, const V: usize>(
+        self,
+        rows: [&[i32]; R],
+        weights: &[i32],
+        vector: usize,
+        sums: &mut [[Floats<Self>; V]; R],
+    ) {
+        let sums = cast_slice_mut(sums.as_flattened_mut());
+        avx2::add_pairs::<R, V>(self.0, rows, weights, vector, SECTION / 2, sums);
     }
 
     fn run(self, work: Multiply<'_, Self>) {
@@ -112,17 +118,44 @@ impl Integers for OfVnni {
         self.1
     }
 
-    /// Product and sum become one instruction.
     #[inline(always)]
-    fn add_products(self, sums: Sums<Self>, left: Sums<Self>, right: Sums<Self>) -> Sums<Self> {
+    #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
+    fn add_products<const R: usize, const V: usize>(
+        self,
+        rows: [&[i32]; R],
+        weights: &[i32],
+        vector: usize,
+        sums: &mut [[Floats<Self>; V]; R],
+    ) {
         let (f, bw) = (self.0.avx512f, self.0.avx512bw);
-        let products = bw._mm512_madd_epi16(cast(left), cast(right));
-        cast(f._mm512_add_epi32(cast(sums), products))
-    }
-
-    #[inline(always)]
-    fn to_floats(self, sums: Sums<Self>) -> <V4 as Simd>::f32s {
-        cast(self.0.avx512f._mm512_cvtepi32_ps(cast(sums)))
+        let n = rows[0].len();
+        let (weights, _) = V4::as_simd_i32s(&weights[..n * PANEL]);
+        for first in (0..n).step_by(SECTION / 2) {
+            let section = SECTION.min(2 * (n - first)) / 2;
+            let mut part: [&[i32]; R] = [&[]; R];
+            for index in 0..R {
+                part[index] = &rows[index][first..][..section];
+            }
+            let weights = &weights[first * (PANEL / 16)..][..section * (PANEL / 16)];
+            let mut whole = [[f._mm512_setzero_si512(); V]; R];
+            for (pair, weights) in weights.chunks_exact(PANEL / 16).enumerate() {
+                for index in 0..R {
+                    let value = f._mm512_set1_epi32(part[index][pair]);
+                    for place in 0..V {
+                        let products = bw._mm512_madd_epi16(value, cast(weights[vector + place]));
+                        // Product and sum become one instruction.
+                        whole[index][place] = f._mm512_add_epi32(whole[index][place], products);
+                    }
+                }
+            }
+            for index in 0..R {
+                for place in 0..V {
+                    let floats = f._mm512_cvtepi32_ps(whole[index][place]);
+                    let sum = f._mm512_add_ps(cast(sums[index][place]), floats);
+                    sums[index][place] = cast(sum);
+                }
+            }
+        }
     }
 
     fn run(self, work: Multiply<'_, Self>) {
@@ -347,97 +380,67 @@ impl<I: Integers> NullaryFnOnce for Multiply<'_, I> {
 }
 
 impl<I: Integers> Multiply<'_, I> {
-    /// All rows by one or two vectors of columns, section by section.
+    /// All rows by one or two vectors of columns.
     #[inline(always)]
     fn all_rows<const V: usize>(&mut self, columns: Range<usize>) {
         let n_rows = self.product.n_rows;
-        for first in (0..self.product.n_inputs).step_by(SECTION) {
-            let mut row = 0;
-            if rows::<I::Floats>() == 12 {
-                while row + 12 <= n_rows {
-                    self.some_rows::<12, V>(row, &columns, first);
-                    row += 12;
-                }
+        let mut row = 0;
+        if rows::<I::Floats>() == 12 {
+            while row + 12 <= n_rows {
+                self.some_rows::<12, V>(row, &columns);
+                row += 12;
             }
-            while row + 6 <= n_rows {
-                self.some_rows::<6, V>(row, &columns, first);
-                row += 6;
-            }
-            while row + 2 <= n_rows {
-                self.some_rows::<2, V>(row, &columns, first);
-                row += 2;
-            }
-            if row < n_rows {
-                self.some_rows::<1, V>(row, &columns, first);
-            }
+        }
+        while row + 6 <= n_rows {
+            self.some_rows::<6, V>(row, &columns);
+            row += 6;
+        }
+        while row + 2 <= n_rows {
+            self.some_rows::<2, V>(row, &columns);
+            row += 2;
+        }
+        if row < n_rows {
+            self.some_rows::<1, V>(row, &columns);
         }
     }
 
-    /// One section of `R` rows.
     #[inline(always)]
     #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
-    fn some_rows<const R: usize, const V: usize>(
-        &mut self,
-        row: usize,
-        columns: &Range<usize>,
-        first: usize,
-    ) {
+    fn some_rows<const R: usize, const V: usize>(&mut self, row: usize, columns: &Range<usize>) {
         let integers = self.integers;
         let simd = integers.floats();
         let lanes = <I::Floats as Simd>::F32_LANES;
         let n_pairs = self.product.n_inputs / 2;
-        let section = SECTION.min(self.product.n_inputs - first) / 2;
         let mut rows: [&[i32]; R] = [&[]; R];
         for index in 0..R {
-            rows[index] = &self.pairs[(row + index) * n_pairs + first / 2..][..section];
+            rows[index] = &self.pairs[(row + index) * n_pairs..][..n_pairs];
         }
         let panel = columns.start / PANEL;
         let vector = columns.start % PANEL / lanes;
-        let weights = &self.matrix.panels[(panel * n_pairs + first / 2) * PANEL..];
-        let (weights, _) = <I::Floats as Simd>::as_simd_i32s(&weights[..section * PANEL]);
-        let mut sums = [[simd.splat_i32s(0); V]; R];
-        for (pair, weights) in weights.chunks_exact(PANEL / lanes).enumerate() {
-            let mut now = [simd.splat_i32s(0); V];
-            now.copy_from_slice(&weights[vector..vector + V]);
-            for index in 0..R {
-                let value = simd.splat_i32s(rows[index][pair]);
-                for vector in 0..V {
-                    sums[index][vector] =
-                        integers.add_products(sums[index][vector], value, now[vector]);
-                }
-            }
-        }
+        let weights = &self.matrix.panels[panel * n_pairs * PANEL..][..n_pairs * PANEL];
+        let mut sums = [[simd.splat_f32s(0.0); V]; R];
+        integers.add_products(rows, weights, vector, &mut sums);
         let stride = self.product.columns.len();
         let column = columns.start - self.product.columns.start;
         let scales = &self.matrix.scales[columns.start..][..V * lanes];
         let (scales, _) = <I::Floats as Simd>::as_simd_f32s(scales);
         let bias = &self.product.bias[columns.start..][..V * lanes];
         let (bias, _) = <I::Floats as Simd>::as_simd_f32s(bias);
-        // What a section is added to: the sections before it, what is there and the bias, or the
-        // bias.
-        let (adds_out, adds_bias) = (first > 0 || self.product.ending.adds, first == 0);
+        let adds = self.product.ending.adds;
         for index in 0..R {
             let out = &mut self.product.out[(row + index) * stride + column..][..columns.len()];
             let row_scale = simd.splat_f32s(self.scales[row + index]);
             let (whole, rest) = <I::Floats as Simd>::as_mut_simd_f32s(out);
             for vector in 0..V {
                 let scale = simd.mul_f32s(scales[vector], row_scale);
-                let sum = integers.to_floats(sums[index][vector]);
-                let bias = match adds_bias {
-                    true => bias[vector],
-                    false => simd.splat_f32s(0.0),
-                };
+                let sum = simd.mul_add_f32s(sums[index][vector], scale, bias[vector]);
                 if let Some(out) = whole.get_mut(vector) {
-                    let before = match adds_out {
-                        true => simd.add_f32s(*out, bias),
-                        false => bias,
-                    };
-                    *out = simd.mul_add_f32s(sum, scale, before);
+                    *out = if adds { simd.add_f32s(*out, sum) } else { sum };
                 } else {
-                    let added = [simd.mul_add_f32s(sum, scale, bias)];
-                    let added: &[f32] = pulp::bytemuck::cast_slice(&added);
-                    for (out, added) in rest.iter_mut().zip(added) {
-                        *out = if adds_out { *out + added } else { *added };
+                    let sum = [sum];
+                    let sum: &[f32] = pulp::bytemuck::cast_slice(&sum);
+                    for (out, sum) in rest.iter_mut().zip(sum) {
+                        *out = if adds { *out + sum } else { *sum };
                     }
                 }
             }

@@ -1,43 +1,139 @@
 //! The product in f32.
 
+#[cfg(target_arch = "x86_64")]
+use pulp::x86::V3;
 use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
 use super::{PANEL, Product, RowView};
 use crate::storage::Aligned;
+#[cfg(target_arch = "x86_64")]
+use crate::vectors::Kind;
 use crate::vectors::Vectors;
 
 /// See [`Weights::Float`](super::Weights::Float).
 pub(super) fn pack(
     [n_inputs, n_outputs]: [usize; 2],
-    weight: &impl Fn(usize, usize) -> f32,
+    weight: &(impl Fn(usize, usize) -> f32 + Sync),
 ) -> Aligned<f32> {
-    let packed = n_outputs.next_multiple_of(PANEL);
-    let panels = (0..packed * n_inputs).map(|index| {
-        let output = index / (n_inputs * PANEL) * PANEL + index % PANEL;
-        let input = index / PANEL % n_inputs;
-        match output < n_outputs {
-            true => weight(input, output),
-            false => 0.0,
+    let panel_values = n_inputs * PANEL;
+    let mut panels = Aligned::with_capacity(64, n_outputs.div_ceil(PANEL) * panel_values);
+    panels.resize(n_outputs.div_ceil(PANEL) * panel_values, 0.0);
+    if n_inputs == 0 {
+        return panels;
+    }
+    let each = panels.par_chunks_exact_mut(panel_values).enumerate();
+    each.for_each(|(panel, values)| {
+        let outputs = panel * PANEL..n_outputs.min((panel + 1) * PANEL);
+        for (input, values) in values.chunks_exact_mut(PANEL).enumerate() {
+            for (value, output) in values.iter_mut().zip(outputs.clone()) {
+                *value = weight(input, output);
+            }
         }
     });
-    Aligned::from_iter(64, panels)
+    panels
 }
 
 pub(super) fn multiply(vectors: Vectors, panels: &[f32], product: Product<'_>) {
-    vectors.run(Multiply { panels, product });
+    #[cfg(target_arch = "x86_64")]
+    if let Kind::Avx2(avx2) = vectors.kind() {
+        let loops = Avx2Loops(avx2);
+        return vectors.run(Multiply {
+            loops,
+            panels,
+            product,
+        });
+    }
+    vectors.run(Multiply {
+        loops: PlainLoops,
+        panels,
+        product,
+    });
 }
 
-struct Multiply<'a> {
+/// The innermost loops.
+trait Loops: Copy {
+    /// Adds to the sums of each row the products of its values with `V` vectors of a panel from
+    /// `vector` on.
+    fn add<S: Simd, const R: usize, const V: usize>(
+        self,
+        simd: S,
+        rows: [&[f32]; R],
+        weights: &[f32],
+        vector: usize,
+        sums: &mut [[S::f32s; V]; R],
+    );
+}
+
+/// For any kind of vectors.
+#[derive(Clone, Copy)]
+struct PlainLoops;
+
+impl Loops for PlainLoops {
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
+    fn add<S: Simd, const R: usize, const V: usize>(
+        self,
+        simd: S,
+        rows: [&[f32]; R],
+        weights: &[f32],
+        vector: usize,
+        sums: &mut [[S::f32s; V]; R],
+    ) {
+        // A copy of its own, which the compiler keeps in registers.
+        let mut registers = *sums;
+        let (weights, _) = S::as_simd_f32s(weights);
+        for (input, weights) in weights.chunks_exact(PANEL / S::F32_LANES).enumerate() {
+            let mut now = [simd.splat_f32s(0.0); V];
+            now.copy_from_slice(&weights[vector..vector + V]);
+            for index in 0..R {
+                let value = simd.splat_f32s(rows[index][input]);
+                for vector in 0..V {
+                    registers[index][vector] =
+                        simd.mul_add_f32s(value, now[vector], registers[index][vector]);
+                }
+            }
+        }
+        *sums = registers;
+    }
+}
+
+/// For AVX2.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Avx2Loops(V3);
+
+#[cfg(target_arch = "x86_64")]
+impl Loops for Avx2Loops {
+    #[inline(always)]
+    fn add<S: Simd, const R: usize, const V: usize>(
+        self,
+        _simd: S,
+        rows: [&[f32]; R],
+        weights: &[f32],
+        vector: usize,
+        sums: &mut [[S::f32s; V]; R],
+    ) {
+        let sums = pulp::bytemuck::cast_slice_mut(sums.as_flattened_mut());
+        avx2::add_floats::<R, V>(self.0, rows, weights, vector, sums);
+    }
+}
+
+struct Multiply<'a, L: Loops> {
+    loops: L,
     panels: &'a [f32],
     product: Product<'a>,
 }
 
-impl WithSimd for Multiply<'_> {
+impl<L: Loops> WithSimd for Multiply<'_, L> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self {
+            loops,
             panels,
             mut product,
         } = self;
@@ -46,7 +142,6 @@ impl WithSimd for Multiply<'_> {
         let panel_values = product.n_inputs * PANEL;
         for panel in columns.start / PANEL..columns.end.div_ceil(PANEL) {
             let weights = &panels[panel * panel_values..][..panel_values];
-            let (weights, _) = S::as_simd_f32s(weights);
             let (bias, _) = S::as_simd_f32s(&product.bias[panel * PANEL..][..PANEL]);
             let end = columns.end.min((panel + 1) * PANEL);
             let mut vector = 0;
@@ -54,6 +149,7 @@ impl WithSimd for Multiply<'_> {
                 let column = panel * PANEL + vector * lanes;
                 let mut block = Block {
                     simd,
+                    loops,
                     rows: product.rows,
                     n_inputs: product.n_inputs,
                     weights,
@@ -81,12 +177,13 @@ impl WithSimd for Multiply<'_> {
 }
 
 /// One or two vectors of columns.
-struct Block<'a, S: Simd> {
+struct Block<'a, S: Simd, L: Loops> {
     simd: S,
+    loops: L,
     rows: RowView<'a>,
     n_inputs: usize,
     /// A panel.
-    weights: &'a [S::f32s],
+    weights: &'a [f32],
     /// Bias of the panel.
     bias: &'a [S::f32s],
     /// The first vector of the panel that is meant.
@@ -102,7 +199,7 @@ struct Target<'a> {
     n_columns: usize,
 }
 
-impl<S: Simd> Block<'_, S> {
+impl<S: Simd, L: Loops> Block<'_, S, L> {
     #[inline(always)]
     fn all_rows<const V: usize>(&mut self, n_rows: usize, mut to: Target<'_>) {
         let mut row = 0;
@@ -131,7 +228,6 @@ impl<S: Simd> Block<'_, S> {
     #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
     fn some_rows<const R: usize, const V: usize>(&mut self, row: usize, to: &mut Target<'_>) {
         let simd = self.simd;
-        let vectors = PANEL / S::F32_LANES;
         let n_pieces = self.rows.n_pieces;
         let len = self.n_inputs / n_pieces;
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
@@ -140,18 +236,8 @@ impl<S: Simd> Block<'_, S> {
             for index in 0..R {
                 rows[index] = self.rows.piece(row + index, piece, len);
             }
-            let weights = &self.weights[piece * len * vectors..][..len * vectors];
-            for (input, weights) in weights.chunks_exact(vectors).enumerate() {
-                let mut now = [simd.splat_f32s(0.0); V];
-                now.copy_from_slice(&weights[self.vector..self.vector + V]);
-                for index in 0..R {
-                    let value = simd.splat_f32s(rows[index][input]);
-                    for vector in 0..V {
-                        sums[index][vector] =
-                            simd.mul_add_f32s(value, now[vector], sums[index][vector]);
-                    }
-                }
-            }
+            let weights = &self.weights[piece * len * PANEL..][..len * PANEL];
+            self.loops.add(simd, rows, weights, self.vector, &mut sums);
         }
         for index in 0..R {
             let start = (row + index) * to.stride + to.column;

@@ -4,6 +4,8 @@
 //! a panel stays in the first-level cache while all rows of a tile, which stay in the second, pass
 //! over it, and the activation is applied to what a panel gave before it leaves the cache.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod classes;
 #[cfg(target_arch = "x86_64")]
 mod fixed;
@@ -83,7 +85,7 @@ impl PackedMatrix {
     pub fn new(
         vectors: Vectors,
         [n_inputs, n_outputs]: [usize; 2],
-        weight: impl Fn(usize, usize) -> f32,
+        weight: impl Fn(usize, usize) -> f32 + Sync,
         bias: impl Fn(usize) -> f32,
         may_be_rounded: bool,
     ) -> Self {

@@ -94,15 +94,15 @@ fn has_tiles() -> bool {
 }
 
 /// Whether the system saves tiles when it switches from one thread to another.
+#[allow(
+    unsafe_code,
+    reason = "no stable function reads XCR0 without a target feature"
+)]
 fn system_keeps_tiles() -> bool {
     const TILES: u32 = 0b11 << 17;
     let low: u32;
     // SAFETY: the instruction exists, as the caller has asked for OSXSAVE, and only reads a
     // register that every process may read.
-    #[allow(
-        unsafe_code,
-        reason = "no stable function reads XCR0 without a target feature"
-    )]
     unsafe {
         asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") _, options(nomem, nostack));
     }
@@ -111,12 +111,12 @@ fn system_keeps_tiles() -> bool {
 
 /// Asks the kernel for the memory in which it keeps the tiles of this process's threads.
 #[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "a system call that has no wrapper")]
 fn system_permits() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_ulong = 0x1023;
     const XFEATURE_XTILE_DATA: libc::c_ulong = 18;
     // SAFETY: this call takes two numbers, touches no memory of ours, and gives an error where it
     // is not known.
-    #[allow(unsafe_code, reason = "a system call that has no wrapper")]
     let answer = unsafe {
         libc::syscall(
             libc::SYS_arch_prctl,
