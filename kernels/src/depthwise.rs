@@ -165,7 +165,7 @@ impl Work<'_> {
                             let weight = weights[column * vectors];
                             for pixel in 0..RUN {
                                 let value = line[(pixel * S + column) * vectors];
-                                sums[pixel] = simd.mul_add_f32s(value, weight, sums[pixel]);
+                                sums[pixel] = simd.mul_add_e_f32s(value, weight, sums[pixel]);
                             }
                         }
                     }
@@ -185,7 +185,7 @@ impl Work<'_> {
                         for column in columns.start..columns.end {
                             let value = image[(line + left + column - before) * vectors + vector];
                             let weight = weights[(row * W + column) * vectors + vector];
-                            sum = simd.mul_add_f32s(value, weight, sum);
+                            sum = simd.mul_add_e_f32s(value, weight, sum);
                         }
                     }
                     *out = sum;

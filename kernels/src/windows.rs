@@ -397,7 +397,7 @@ fn accumulate<S: Simd, const R: usize>(
             let value = simd.splat_f32s(rows[row][index]);
             for vector in 0..2 {
                 registers[row][vector] =
-                    simd.mul_add_f32s(value, pair[vector], registers[row][vector]);
+                    simd.mul_add_e_f32s(value, pair[vector], registers[row][vector]);
             }
         }
     }

@@ -82,7 +82,7 @@ pub(crate) enum SettingsError {
     Value(String),
     #[error("variable {0} of the environment is not valid UTF-8")]
     NotUnicode(String),
-    #[error("variable {CPU_PATH} of the environment cannot be followed")]
+    #[error("variable QUIRE_CPU of the environment cannot be followed")]
     CpuPath(#[source] PathError),
 }
 

@@ -92,7 +92,7 @@ impl Loops for PlainLoops {
                 let value = simd.splat_f32s(rows[index][input]);
                 for vector in 0..V {
                     registers[index][vector] =
-                        simd.mul_add_f32s(value, now[vector], registers[index][vector]);
+                        simd.mul_add_e_f32s(value, now[vector], registers[index][vector]);
                 }
             }
         }
