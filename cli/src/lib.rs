@@ -64,6 +64,7 @@ pub fn main_with(engines: EngineMaker) -> ExitCode {
 
 fn run(args: Args, screen: Screen, engines: EngineMaker) -> Outcome<ExitCode> {
     let Args { common, command } = args;
+    settings::choose_cpu_path().map_err(Failure::of_settings)?;
     let mut flags = common.flag_values();
     flags.extend(command.flag_values());
     let loaded = settings::load(common.config.as_deref(), flags).map_err(Failure::of_settings)?;

@@ -1,103 +1,135 @@
-//! Prints how fast products of the shapes of a 3B decoder are, beside reading memory.
+//! Prints how fast one thread multiplies on each path of this CPU, and which share that is of what
+//! it reaches in registers, measured in the same run.
 //!
 //! ```text
-//! cargo run --release -p quire-kernels --example speed [-- Bf16]
+//! cargo run --release -p quire-kernels --example speed [PATH...]
 //! ```
 //!
-//! Matrices are cycled through so that none is found in a cache. With few rows the bytes a second
-//! tell, with many the operations. Everything is timed for each kind of instructions but the
-//! portable one; the best of several runs is shown.
+//! A product of fixed point counts as one of f32 would, so its share of the peak of f32 may be above
+//! one. Each figure is the best of many short runs.
 
 #![allow(clippy::print_stdout, reason = "an example prints what it found")]
 
-use std::time::Instant;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
 
-use quire_kernels::{Matrix, Product, Rows, Stored, Vectors, multiply, read_through};
+use quire_kernels::{
+    Activation, DepthwiseKernel, DepthwiseShape, Ending, PackedMatrix, Path, RowView, Vectors,
+    activate, multiply_floats, multiply_tiles,
+};
 
-/// More than any cache holds.
-const BYTES: usize = 512 << 20;
+/// Rows of a tile of pixels.
+const ROWS: usize = 192;
+const SHAPES: [[usize; 2]; 6] = [
+    [96, 192],
+    [192, 96],
+    [192, 384],
+    [384, 192],
+    [384, 768],
+    [768, 384],
+];
+/// How long one thing is measured.
+const TIME: Duration = Duration::from_millis(300);
 
-fn main() {
-    let only = std::env::args().nth(1).unwrap_or_default();
-    let bytes: &'static [u8] = noise(BYTES).leak();
-    let widest = Vectors::widest();
-    let seconds = best(20, || {
-        std::hint::black_box(read_through(widest, bytes));
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    for path in Path::of_this_cpu() {
+        if asked.is_empty() || asked.iter().any(|name| name == path.name()) {
+            measure(Vectors::of(path).ok_or("the path was just there")?);
+        }
+    }
+    Ok(())
+}
+
+fn measure(vectors: Vectors) {
+    let peak = best(multiply_floats(vectors, 50_000).operations, || {
+        black_box(multiply_floats(vectors, 50_000).result);
     });
     println!(
-        "reading              {:7.2} GB/s",
-        BYTES as f64 / seconds / 1e9
+        "{} ({}): peak of f32 {peak:.1} GFLOP/s",
+        vectors.path(),
+        vectors.name()
     );
-    for vectors in Vectors::all() {
-        if vectors.name() == "portable" {
-            continue;
-        }
-        println!("{}", vectors.name());
-        for stored in [Stored::Bf16, Stored::F16, Stored::F32] {
-            if !format!("{stored:?}").contains(&only) {
+    let of_tiles = multiply_tiles(vectors, 50_000).map(|multiplied| {
+        let peak = best(multiplied.operations, || {
+            black_box(multiply_tiles(vectors, 50_000));
+        });
+        println!("  peak of bf16 {peak:.1} GFLOP/s");
+        peak
+    });
+    for [n_inputs, n_outputs] in SHAPES {
+        for may_be_rounded in [false, true] {
+            let weight = |input, output| noise(input * n_outputs + output);
+            let shape = [n_inputs, n_outputs];
+            let matrix = PackedMatrix::new(vectors, shape, weight, noise, may_be_rounded);
+            if may_be_rounded && matrix.kept() == "f32" {
                 continue;
             }
-            for [inputs, outputs] in [[1280, 1280], [1280, 896], [896, 1280], [6848, 1280]] {
-                for n in [1, 2, 4, 6, 16, 96] {
-                    time(vectors, bytes, stored, [n, inputs, outputs]);
-                }
+            let rows: Vec<f32> = (0..ROWS * n_inputs).map(noise).collect();
+            let mut out = vec![0.0; ROWS * n_outputs];
+            for ending in [Ending::PLAIN, Activation::Gelu.into()] {
+                let speed = best((2 * ROWS * n_inputs * n_outputs) as u64, || {
+                    let rows = RowView::whole(black_box(&rows), n_inputs);
+                    matrix.multiply(rows, ROWS, ending, &mut out);
+                });
+                let peak = match matrix.kept() {
+                    "bf16" => of_tiles.unwrap_or(peak),
+                    _ => peak,
+                };
+                let then = match ending.activation {
+                    Activation::Identity => "",
+                    _ => ", then GELU",
+                };
+                println!(
+                    "  {ROWS} x {n_inputs} x {n_outputs} in {}{then}: {speed:.1} GFLOP/s, {:.0}%",
+                    matrix.kept(),
+                    100.0 * speed / peak
+                );
             }
         }
     }
+    others(vectors);
 }
 
-/// bf16, f16 and f32 of moderate size, whichever way the bytes are taken.
-fn noise(n: usize) -> Vec<u8> {
-    let mut state = 1u32;
-    (0..n)
-        .map(|index| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            match index % 2 {
-                0 => (state >> 24) as u8,
-                _ => 0x3c | (state >> 24) as u8 & 0x81,
-            }
-        })
-        .collect()
-}
-
-fn time(vectors: Vectors, bytes: &'static [u8], stored: Stored, shape: [usize; 3]) {
-    let [n, inputs, outputs] = shape;
-    let matrix_bytes = inputs * outputs * stored.bytes();
-    // Few rows take many matrices to be worth timing, many rows few.
-    let n_matrices = (BYTES / matrix_bytes).min(256 / n).max(4);
-    let matrices: Vec<Matrix> = bytes
-        .chunks_exact(matrix_bytes)
-        .take(n_matrices)
-        .map(|bytes| Matrix::new(bytes, stored, outputs, inputs))
-        .collect();
-    let rows = Rows::from_values(&vec![0.5; n * inputs], inputs);
-    let mut out = Rows::zeros(n, outputs);
-    let seconds = best(20, || {
-        for matrix in &matrices {
-            let product = Product {
-                rows: &rows,
-                chosen: None,
-                matrix,
-                out: &mut out,
-                adds: false,
-            };
-            multiply(vectors, vec![product]);
-        }
+/// What is no product of matrices.
+fn others(vectors: Vectors) {
+    let mut values: Vec<f32> = (0..16 * 1024).map(noise).collect();
+    let speed = best(values.len() as u64, || {
+        activate(vectors, Activation::Gelu, black_box(&mut values));
     });
-    let weights = (n_matrices * inputs * outputs) as f64;
-    println!(
-        "{:<5} {inputs:>5} -> {outputs:<5} {n:>3} rows {:7.2} GB/s {:8.1} GFLOP/s",
-        format!("{stored:?}"),
-        weights * stored.bytes() as f64 / seconds / 1e9,
-        2.0 * weights * n as f64 / seconds / 1e9,
-    );
+    println!("  GELU: {speed:.2} G values/s");
+    let (size, channels) = ([12, 80], 96);
+    for side in [3, 5, 7] {
+        let shape = DepthwiseShape {
+            channels,
+            kernel: [side; 2],
+            stride: [1, 1],
+        };
+        let weights: Vec<f32> = (0..side * side * channels).map(noise).collect();
+        let layer = DepthwiseKernel::new(vectors, shape, &weights, &weights[..channels]);
+        let pixels = size[0] * size[1];
+        let image: Vec<f32> = (0..pixels * channels).map(noise).collect();
+        let mut out = image.clone();
+        let speed = best((2 * side * side * pixels * channels) as u64, || {
+            layer.apply(black_box(&image), size, 0..pixels, &mut out);
+        });
+        println!("  depthwise {side}x{side}: {speed:.1} GFLOP/s");
+    }
 }
 
-fn best(runs: usize, mut work: impl FnMut()) -> f64 {
-    let seconds = (0..runs).map(|_| {
-        let start = Instant::now();
-        work();
-        start.elapsed().as_secs_f64()
-    });
-    seconds.fold(f64::INFINITY, f64::min)
+/// Values from -1 to 1.
+fn noise(index: usize) -> f32 {
+    (index * 7919 % 2003) as f32 / 1001.0 - 1.0
+}
+
+/// Billions a second, the best of many runs.
+fn best(count: u64, mut run: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut least = Duration::MAX;
+    while start.elapsed() < TIME {
+        let before = Instant::now();
+        run();
+        least = least.min(before.elapsed());
+    }
+    count as f64 / least.as_secs_f64() / 1e9
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::pointwise::{exp, greatest, sum};
+use crate::pointwise::{Exponential, exp, greatest, sum_of};
 use crate::product::{Input, fill, is_paired};
 use crate::rows::Rows;
 use crate::storage::Matrix;
@@ -130,7 +130,7 @@ fn see(
                 let most = greatest(logits);
                 // A stretch of nothing but negative infinity has no part in the sum.
                 let from = if most == f32::NEG_INFINITY { 0.0 } else { most };
-                (most, sum(logits, |logit| exp(logit - from)))
+                (most, sum_of(logits, Exponential { less: from }))
             },
         );
         let bans = banned.partition_point(|banned| *banned < first);

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::buffer::Buffer;
 use crate::rows::Rows;
 use crate::vectors::Vectors;
 
@@ -23,7 +24,7 @@ pub fn rms_norm(vectors: Vectors, rows: &Rows, weight: &[f32], epsilon: f32) -> 
             vectors.run_loops(
                 #[inline(always)]
                 || {
-                    let squares = sum(row, |value| value * value);
+                    let squares = sum_of(row, Square { less: 0.0 });
                     let scale = 1.0 / (squares / row.len() as f32 + epsilon).sqrt();
                     for ((out, value), weight) in out.iter_mut().zip(row).zip(weight) {
                         *out = value * scale * weight;
@@ -44,18 +45,140 @@ pub fn softmax(vectors: Vectors, rows: &mut Rows) {
         });
 }
 
+/// Adds `other` to `values`.
+pub fn add(vectors: Vectors, values: &mut [f32], other: &[f32]) {
+    vectors.run_loops(
+        #[inline(always)]
+        || {
+            for (value, other) in values.iter_mut().zip(other) {
+                *value += other;
+            }
+        },
+    );
+}
+
+/// Multiplies every row by `scale`, value by value.
+pub fn scale_rows(vectors: Vectors, rows: &mut [f32], scale: &[f32]) {
+    vectors.run_loops(
+        #[inline(always)]
+        || {
+            for row in rows.chunks_exact_mut(scale.len()) {
+                for (value, scale) in row.iter_mut().zip(scale) {
+                    *value *= scale;
+                }
+            }
+        },
+    );
+}
+
+/// The mean of all rows.
+pub fn mean_rows(vectors: Vectors, rows: &[f32], mean: &mut [f32]) {
+    let n_rows = rows.len() / mean.len();
+    let mut sums = Buffer::take(mean.len());
+    vectors.run_loops(
+        #[inline(always)]
+        || {
+            mean.fill(0.0);
+            // Sums of few rows are added up, so that large maps lose no accuracy.
+            for few in rows.chunks(64 * mean.len()) {
+                sums.fill(0.0);
+                for row in few.chunks_exact(mean.len()) {
+                    for (sum, value) in sums.iter_mut().zip(row) {
+                        *sum += value;
+                    }
+                }
+                for (mean, sum) in mean.iter_mut().zip(sums.iter()) {
+                    *mean += *sum;
+                }
+            }
+            for mean in mean.iter_mut() {
+                *mean /= n_rows as f32;
+            }
+        },
+    );
+}
+
+/// The maximum of 2x2 windows at stride 1 along two lines of pixels; the last pixel sees itself
+/// instead of a neighbor.
+///
+/// # Panics
+/// When lines are of different lengths.
+pub fn dilate_line(
+    vectors: Vectors,
+    upper: &[f32],
+    lower: &[f32],
+    channels: usize,
+    out: &mut [f32],
+) {
+    assert!(
+        upper.len() == out.len() && lower.len() == out.len(),
+        "lines of one length"
+    );
+    vectors.run_loops(
+        #[inline(always)]
+        || {
+            for ((out, upper), lower) in out.iter_mut().zip(upper).zip(lower) {
+                *out = upper.max(*lower);
+            }
+            let inside = out.len() - channels;
+            for index in 0..inside {
+                out[index] = out[index]
+                    .max(upper[index + channels])
+                    .max(lower[index + channels]);
+            }
+        },
+    );
+}
+
+/// Layer norm of every row.
+pub fn normalize_rows(
+    vectors: Vectors,
+    rows: &mut [f32],
+    weight: &[f32],
+    bias: &[f32],
+    epsilon: f32,
+) {
+    let n = weight.len() as f32;
+    vectors.run_loops(
+        #[inline(always)]
+        || {
+            for row in rows.chunks_exact_mut(weight.len()) {
+                let mean = sum(row) / n;
+                let variance = sum_of(row, Square { less: mean }) / n;
+                let scale = 1.0 / (variance + epsilon).sqrt();
+                for ((value, weight), bias) in row.iter_mut().zip(weight).zip(bias) {
+                    *value = (*value - mean) * scale * weight + bias;
+                }
+            }
+        },
+    );
+}
+
 /// Replaces values by the exponentials of what they exceed the greatest by, and gives their sum.
 pub(crate) fn exponentials(vectors: Vectors, values: &mut [f32]) -> f32 {
     vectors.run_loops(
         #[inline(always)]
-        || {
-            let greatest = greatest(values);
-            for value in values.iter_mut() {
-                *value = exp(*value - greatest);
-            }
-            sum(values, |value| value)
-        },
+        || make_exponentials(values),
     )
+}
+
+/// As [`exponentials`], for code that is compiled for vectors already.
+#[inline(always)]
+pub(crate) fn make_exponentials(values: &mut [f32]) -> f32 {
+    let greatest = greatest(values);
+    for value in values.iter_mut() {
+        *value = exp(*value - greatest);
+    }
+    sum(values)
+}
+
+/// Softmax in place, for code that is compiled for vectors already.
+#[inline(always)]
+pub(crate) fn make_softmax(values: &mut [f32]) {
+    let scale = 1.0 / make_exponentials(values);
+    for value in values.iter_mut() {
+        *value *= scale;
+    }
 }
 
 /// `out = silu(gates) * values`.
@@ -70,17 +193,93 @@ pub(crate) fn gate(vectors: Vectors, gates: &[f32], values: &[f32], out: &mut [f
     );
 }
 
+/// What is summed up of each value.
+pub(crate) trait Summand: Copy {
+    fn of(self, value: f32) -> f32;
+}
+
+/// The value itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Itself;
+
+/// The square of what a value has more than something.
+#[derive(Clone, Copy)]
+pub(crate) struct Square {
+    pub(crate) less: f32,
+}
+
+/// The exponential of what a value has more than something.
+#[derive(Clone, Copy)]
+pub(crate) struct Exponential {
+    pub(crate) less: f32,
+}
+
+impl Summand for Itself {
+    #[inline(always)]
+    fn of(self, value: f32) -> f32 {
+        value
+    }
+}
+
+impl Summand for Square {
+    #[inline(always)]
+    fn of(self, value: f32) -> f32 {
+        (value - self.less) * (value - self.less)
+    }
+}
+
+impl Summand for Exponential {
+    #[inline(always)]
+    fn of(self, value: f32) -> f32 {
+        exp(value - self.less)
+    }
+}
+
+#[inline(always)]
+pub(crate) fn sum(values: &[f32]) -> f32 {
+    sum_of(values, Itself)
+}
+
 /// A sum in several lanes, which the compiler may not make of a plain sum.
 #[inline(always)]
-pub(crate) fn sum(values: &[f32], apply: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn sum_of(values: &[f32], summand: impl Summand) -> f32 {
     let mut sums = [0.0f32; 16];
     let (whole, rest) = values.as_chunks::<16>();
     for values in whole {
-        for (sum, value) in sums.iter_mut().zip(values) {
-            *sum += apply(*value);
+        for index in 0..16 {
+            sums[index] += summand.of(values[index]);
         }
     }
-    sums.iter().sum::<f32>() + rest.iter().map(|value| apply(*value)).sum::<f32>()
+    let mut last = 0.0;
+    for value in rest {
+        last += summand.of(*value);
+    }
+    let mut all = 0.0;
+    for sum in sums {
+        all += sum;
+    }
+    all + last
+}
+
+/// A dot product in several lanes.
+#[inline(always)]
+pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 16];
+    let (left, left_rest) = left.as_chunks::<16>();
+    let (right, right_rest) = right.as_chunks::<16>();
+    for (left, right) in left.iter().zip(right) {
+        for index in 0..16 {
+            sums[index] = left[index].mul_add(right[index], sums[index]);
+        }
+    }
+    let mut all = 0.0;
+    for sum in sums {
+        all += sum;
+    }
+    for (left, right) in left_rest.iter().zip(right_rest) {
+        all += left * right;
+    }
+    all
 }
 
 /// The greatest value, whatever is no number aside; negative infinity of none.
@@ -89,13 +288,20 @@ pub(crate) fn greatest(values: &[f32]) -> f32 {
     let mut most = [f32::NEG_INFINITY; 16];
     let (whole, rest) = values.as_chunks::<16>();
     for values in whole {
-        for (most, value) in most.iter_mut().zip(values) {
-            *most = if *value > *most { *value } else { *most };
+        for index in 0..16 {
+            let value = values[index];
+            most[index] = if value > most[index] {
+                value
+            } else {
+                most[index]
+            };
         }
     }
-    rest.iter()
-        .chain(&most)
-        .fold(f32::NEG_INFINITY, |most, value| most.max(*value))
+    let mut all = f32::NEG_INFINITY;
+    for value in rest.iter().chain(&most) {
+        all = if *value > all { *value } else { all };
+    }
+    all
 }
 
 /// `e` to the power of `x`, to a relative error of 3e-7; 0 below the least normal number. What is
@@ -109,19 +315,35 @@ pub(crate) fn exp(x: f32) -> f32 {
     let whole = rounded - ROUND;
     // ln 2 in two parts, the first of which multiplies a small whole number exactly.
     let rest = inside - whole * 0.693_359_4 + whole * 2.121_944_4e-4;
-    // The series of the exponential function, whose next term is below 1.2e-7 of the sum here.
-    let mut power = 1.0 / 5040.0;
-    power = power * rest + 1.0 / 720.0;
-    power = power * rest + 1.0 / 120.0;
-    power = power * rest + 1.0 / 24.0;
-    power = power * rest + 1.0 / 6.0;
-    power = power * rest + 0.5;
-    power = power * rest + 1.0;
-    power = power * rest + 1.0;
+    // Fitted to the exponential function where the rest lies.
+    let power = horner(
+        rest,
+        [
+            1.0,
+            1.0,
+            0.5,
+            0.166_666_65,
+            0.041_665_733,
+            0.008_369_15,
+            0.001_369_7,
+        ],
+    );
     let scaled = f32::from_bits(power.to_bits().wrapping_add(rounded.to_bits() << 23));
     let low = if x < -87.0 { 0.0 } else { scaled };
     let high = if x > 88.0 { f32::INFINITY } else { low };
     if x.is_nan() { x } else { high }
+}
+
+/// A polynomial, coefficients of low powers first.
+#[inline(always)]
+pub(crate) fn horner<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
+    let mut sum = 0.0f32;
+    let mut index = N;
+    while index > 0 {
+        index -= 1;
+        sum = sum.mul_add(x, coefficients[index]);
+    }
+    sum
 }
 
 #[cfg(test)]
@@ -144,5 +366,47 @@ mod tests {
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
         assert!(exp(f32::from_bits(0x7fc0_0123)).is_nan());
+    }
+
+    #[test]
+    fn softmax_sums_to_one() {
+        for vectors in Vectors::all() {
+            let mut values: Vec<f32> = (0..45).map(|index| (index % 7) as f32 - 20.0).collect();
+            values.extend([-1e30, -2e30]);
+            vectors.run_loops(|| make_softmax(&mut values));
+            assert!((sum(&values) - 1.0).abs() < 1e-6);
+            assert!((values[1] / values[0] - std::f32::consts::E).abs() < 1e-5);
+            assert_eq!(values[45..], [0.0, 0.0]);
+        }
+    }
+
+    #[test]
+    fn rows_are_normalized_scaled_and_averaged_on_every_path() {
+        for vectors in Vectors::all() {
+            for width in [1, 7, 16, 33, 100] {
+                let rows: Vec<f32> = (0..9 * width)
+                    .map(|index| (index * 7919 % 2003) as f32 / 500.0)
+                    .collect();
+                let mut mean = vec![0.0; width];
+                mean_rows(vectors, &rows, &mut mean);
+                let mut normal = rows.clone();
+                normalize_rows(vectors, &mut normal, &vec![2.0; width], &mean, 1e-5);
+                let mut scaled = rows.clone();
+                scale_rows(vectors, &mut scaled, &mean);
+                add(vectors, &mut scaled, &rows);
+                for (index, value) in rows.iter().enumerate() {
+                    let (row, column) = (index / width, index % width);
+                    let of_column: f32 = rows.iter().skip(column).step_by(width).sum();
+                    assert!((mean[column] - of_column / 9.0).abs() < 1e-5);
+                    let row = &rows[row * width..][..width];
+                    let center = row.iter().sum::<f32>() / width as f32;
+                    let square = |value: &f32| (value - center) * (value - center);
+                    let variance = row.iter().map(square).sum::<f32>() / width as f32;
+                    let wanted = 2.0 * (value - center) / (variance + 1e-5).sqrt() + mean[column];
+                    assert!((normal[index] - wanted).abs() < 1e-4);
+                    assert!((scaled[index] - value * (mean[column] + 1.0)).abs() < 1e-5);
+                }
+            }
+        }
     }
 }

@@ -72,3 +72,19 @@ fn a_password_in_the_settings_opens_what_was_locked_and_retry_adds_it() {
     assert!(number(&after, "pages") > number(&before, "pages"));
     assert_eq!(number(&after, "errors"), number(&before, "errors") - 1);
 }
+
+#[test]
+fn instructions_that_the_cpu_has_not_are_refused_before_anything_is_read() {
+    for (name, reason) in [
+        ("sse", "there is no CPU path `sse`"),
+        ("AVX2", "it is one of"),
+    ] {
+        let output = finish(quire().arg("settings").env("QUIRE_CPU", name), 2);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            told.contains("QUIRE_CPU") && told.contains(reason),
+            "{told}"
+        );
+    }
+    finish(quire().arg("settings").env("QUIRE_CPU", "portable"), 0);
+}

@@ -114,7 +114,7 @@ fn arrows_between_crates_are_the_ones_drawn() {
     check("corpus", &["core"]);
     check("dataset", &["core"]);
     check("layout", &["core"]);
-    check("models/pp-ocr", &["core", "layout"]);
+    check("models/pp-ocr", &["core", "layout", "kernels"]);
     check("kernels", &[]);
     check("models/deepseek-ocr", &["core", "layout", "kernels"]);
     check("coordinator", &["core", "proto", "corpus", "dataset"]);

@@ -16,6 +16,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use quire_core::{Fault, Faulty};
+use quire_kernels::PathError;
 use thiserror::Error;
 use toml::{Table, Value};
 
@@ -37,6 +38,9 @@ pub(crate) use units::{Size, Span};
 pub(crate) const DEFAULTS: &str = include_str!("../../../configs/default.toml");
 
 const ENVIRONMENT_PREFIX: &str = "QUIRE__";
+
+/// Names the instructions that are used.
+const CPU_PATH: &str = "QUIRE_CPU";
 
 /// Settings that cannot be used.
 #[derive(Debug, Error)]
@@ -78,6 +82,8 @@ pub(crate) enum SettingsError {
     Value(String),
     #[error("variable {0} of the environment is not valid UTF-8")]
     NotUnicode(String),
+    #[error("variable QUIRE_CPU of the environment cannot be followed")]
+    CpuPath(#[source] PathError),
 }
 
 impl Faulty for SettingsError {
@@ -185,6 +191,20 @@ fn user_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
     let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let set = value(variable).map(PathBuf::from);
     set.or_else(|| Some(PathBuf::from(value("HOME")?).join(below_home)))
+}
+
+/// Takes the instructions that `QUIRE_CPU` names, before anything is computed. Without it the
+/// widest that this CPU has are used.
+pub(crate) fn choose_cpu_path() -> Result<(), SettingsError> {
+    let Some(name) = std::env::var_os(CPU_PATH).filter(|name| !name.is_empty()) else {
+        return Ok(());
+    };
+    let name = name
+        .into_string()
+        .map_err(|_| SettingsError::NotUnicode(CPU_PATH.to_owned()))?;
+    let path: Result<quire_kernels::Path, PathError> = name.parse();
+    let chosen = path.and_then(quire_kernels::choose);
+    chosen.map_err(SettingsError::CpuPath)
 }
 
 /// Ours goes before the one that PostgreSQL's own tools read.

@@ -71,7 +71,7 @@ impl HostDecoder {
             .thread_name(|index| format!("decoder-{index}"))
             .build();
         let pool = pool.inspect_err(|error| tracing::warn!(%error, "the decoder has no threads"));
-        let vectors = Vectors::widest();
+        let vectors = Vectors::chosen();
         let cache = Cache::new(config, stored(options.dtype), options.cache_bytes);
         tracing::info!(
             vectors = vectors.name(),

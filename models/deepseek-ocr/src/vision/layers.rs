@@ -3,6 +3,7 @@
 use burn::tensor::activation::{gelu, sigmoid, silu};
 use burn::tensor::module::{layer_norm, linear};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+pub(super) use quire_kernels::Activation;
 
 use super::host::PackedMatrix;
 use crate::weights::{CheckpointError, Weights};
@@ -191,7 +192,7 @@ impl Linear {
             return Ok(Self::Packed(PackedMatrix::new(
                 &weight,
                 [n_inputs, n_outputs],
-                bias,
+                bias.as_deref(),
             )));
         }
         let weight: Tensor<D> = loader.tensor(&weight, shape)?;
@@ -223,7 +224,7 @@ impl Linear {
     ) -> Tensor<D> {
         match self {
             Self::Packed(matrix) => matrix.forward(input, Some(activation)),
-            Self::Tensors(_) => activation.forward(self.forward(input)),
+            Self::Tensors(_) => activate(activation, self.forward(input)),
         }
     }
 
@@ -312,22 +313,16 @@ impl RmsNorm {
     }
 }
 
-/// What stands between two products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Activation {
-    /// The exact one, by the error function.
-    Gelu,
-    /// `x * sigmoid(1.702 x)`; the exact one in its place would go unnoticed for long.
-    QuickGelu,
-    Silu,
-}
-
-impl Activation {
-    pub(super) fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::Gelu => gelu(input),
-            Self::QuickGelu => input.clone() * sigmoid(input * 1.702),
-            Self::Silu => silu(input),
-        }
+/// What stands between two products, by burn's operations.
+///
+/// # Panics
+/// For activations that no tower has.
+pub(super) fn activate<const D: usize>(activation: Activation, input: Tensor<D>) -> Tensor<D> {
+    match activation {
+        Activation::Gelu => gelu(input),
+        // The exact one in its place would go unnoticed for long.
+        Activation::QuickGelu => input.clone() * sigmoid(input * 1.702),
+        Activation::Swish => silu(input),
+        _ => unreachable!("no tower has {activation:?}"),
     }
 }

@@ -216,7 +216,7 @@ impl Layer {
         );
         let tokens = self.project.forward_onto(tokens, attended);
         let seen = self.mlp_norm.forward(tokens.clone());
-        let gate = self.gate.forward_to(seen.clone(), Activation::Silu);
+        let gate = self.gate.forward_to(seen.clone(), Activation::Swish);
         self.reduce
             .forward_onto(tokens, gate * self.expand.forward(seen))
     }

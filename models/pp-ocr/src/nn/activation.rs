@@ -2,38 +2,21 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu, hard_sigmoid, relu, sigmoid, silu};
+pub(crate) use quire_kernels::Activation;
 
-/// What is done to each value after a layer's bias.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Activation {
-    Identity,
-    Relu,
-    /// Exact, by the error function.
-    Gelu,
-    /// `x * sigmoid(x)`.
-    Swish,
-    /// `x * clamp(x + 3, 0, 6) / 6`.
-    HardSwish,
-    /// `clamp(slope * x + 0.5, 0, 1)`.
-    HardSigmoid {
-        slope: f32,
-    },
-    Sigmoid,
-}
-
-impl Activation {
-    pub(crate) fn of_tensor<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::Identity => input,
-            Self::Relu => relu(input),
-            Self::Gelu => gelu(input),
-            Self::Swish => silu(input),
-            Self::HardSwish => {
-                let gate = hard_sigmoid(input.clone(), 1.0 / 6.0, 0.5);
-                input * gate
-            }
-            Self::HardSigmoid { slope } => hard_sigmoid(input, f64::from(slope), 0.5),
-            Self::Sigmoid => sigmoid(input),
+/// What `quire_kernels` does to values in host memory, by burn's operations.
+pub(crate) fn activate<const D: usize>(activation: Activation, input: Tensor<D>) -> Tensor<D> {
+    match activation {
+        Activation::Identity => input,
+        Activation::Relu => relu(input),
+        Activation::Gelu => gelu(input),
+        Activation::QuickGelu => input.clone() * sigmoid(input * 1.702),
+        Activation::Swish => silu(input),
+        Activation::HardSwish => {
+            let gate = hard_sigmoid(input.clone(), 1.0 / 6.0, 0.5);
+            input * gate
         }
+        Activation::HardSigmoid { slope } => hard_sigmoid(input, f64::from(slope), 0.5),
+        Activation::Sigmoid => sigmoid(input),
     }
 }

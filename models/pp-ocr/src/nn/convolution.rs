@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use quire_kernels::{DepthwiseKernel, DepthwiseShape, PackedMatrix, Vectors};
 
 use super::Activation;
-use super::host::{DepthwiseKernel, PackedMatrix, is_host};
+use super::host::is_host;
 use crate::weights::{Weights, WeightsError};
 
 /// Configuration of a [`Convolution`].
@@ -102,8 +103,8 @@ impl ConvolutionConfig {
             kernel[(output * self.channels_in + channel) * taps + tap]
         };
         PackedMatrix::new(
-            taps * self.channels_in,
-            self.channels_out,
+            Vectors::chosen(),
+            [taps * self.channels_in, self.channels_out],
             weight,
             bias,
             self.may_be_rounded,
@@ -155,9 +156,17 @@ impl DepthwiseConfig {
         Self { activation, ..self }
     }
 
+    pub(crate) fn shape(&self) -> DepthwiseShape {
+        DepthwiseShape {
+            channels: self.channels,
+            kernel: self.kernel,
+            stride: self.stride,
+        }
+    }
+
     /// Zeros on each side of height and of width.
     pub(crate) fn padding(&self) -> [usize; 2] {
-        self.kernel.map(|size| size / 2)
+        self.shape().padding()
     }
 
     pub(crate) fn load(
@@ -168,8 +177,8 @@ impl DepthwiseConfig {
         let shape = [self.channels, 1, self.kernel[0], self.kernel[1]];
         let kernel = weights.take_kernel(name, shape)?;
         let bias = weights.take(&format!("{name}.bias"), &[self.channels])?;
-        let packed =
-            is_host(weights.device()).then(|| Arc::new(DepthwiseKernel::new(self, &kernel, &bias)));
+        let pack = || DepthwiseKernel::new(Vectors::chosen(), self.shape(), &kernel, &bias);
+        let packed = is_host(weights.device()).then(|| Arc::new(pack()));
         Ok(Depthwise {
             weight: weights.parameter(&kernel, shape),
             bias: weights.parameter(&bias, [self.channels]),
@@ -228,7 +237,8 @@ impl TransposedConfig {
             kernel[(input * self.channels_out + channel) * 4 + tap]
         };
         let bias = |output: usize| bias[output % self.channels_out];
-        PackedMatrix::new(self.channels_in, 4 * self.channels_out, weight, bias, false)
+        let shape = [self.channels_in, 4 * self.channels_out];
+        PackedMatrix::new(Vectors::chosen(), shape, weight, bias, false)
     }
 }
 

@@ -12,6 +12,7 @@ use burn::tensor::ops::{
 };
 use burn::tensor::{Tensor, s};
 
+use super::activation::activate;
 use super::{Convolution, Depthwise, FeatureMap, LayerNorm, Mixer, Squeeze, Transposed};
 
 impl FeatureMap for Tensor<4> {
@@ -30,7 +31,7 @@ impl FeatureMap for Tensor<4> {
         let bias = layer.bias.as_ref().map(|bias| bias.val());
         let options = ConvOptions::new_with_padding(config.stride, config.padding, [1, 1], 1);
         let output = conv2d(self.clone(), layer.weight.val(), bias, options);
-        config.activation.of_tensor(output)
+        activate(config.activation, output)
     }
 
     fn depthwise(&self, layer: &Depthwise) -> Self {
@@ -42,7 +43,7 @@ impl FeatureMap for Tensor<4> {
             Some(layer.bias.val()),
             options,
         );
-        config.activation.of_tensor(output)
+        activate(config.activation, output)
     }
 
     fn grow(&self, layer: &Transposed) -> Self {
@@ -53,7 +54,7 @@ impl FeatureMap for Tensor<4> {
             Some(layer.bias.val()),
             options,
         );
-        layer.config.activation.of_tensor(output)
+        activate(layer.config.activation, output)
     }
 
     fn squeeze(self, layer: &Squeeze) -> Self {

@@ -1,63 +1,42 @@
 //! Products of many rows with a matrix of weights, which is packed once when it is loaded.
 
-use std::array::from_fn;
-use std::ops::Range;
-
 use burn::tensor::{DType, Tensor, TensorData};
-use pulp::{Simd, WithSimd};
+use quire_kernels::{Activation, Ending, RowView, Vectors};
 use rayon::prelude::*;
 
-use super::loops::run;
-use super::product::{accumulate, sizes};
-use super::{IN_F32, activation_of};
-use crate::vision::layers::Activation;
+use super::IN_F32;
 
 /// Rows that pass over the matrix together, at most: they and their results stay in the
 /// second-level cache, and the matrix is read the less often the more they are.
 const MAX_TILE: usize = 96;
+
+/// Rows that pass over it at least: a whole number of those that a product takes at once.
+const MIN_TILE: usize = 12;
 
 /// Tiles for each thread, at least, if there are so many rows: threads should end together.
 const TILES_OF_A_THREAD: usize = 3;
 
 /// Weights in the order in which products read them, and a bias.
 #[derive(Debug)]
-pub(in crate::vision) struct PackedMatrix {
-    n_inputs: usize,
-    n_outputs: usize,
-    /// For each pair of vectors of outputs: for each input the weights of these outputs.
-    panels: Vec<f32>,
-    /// Zeros without one.
-    bias: Vec<f32>,
-}
+pub(in crate::vision) struct PackedMatrix(quire_kernels::PackedMatrix);
 
 impl PackedMatrix {
     /// Takes `[out, in]` weights.
     pub(in crate::vision) fn new(
         weights: &[f32],
         [n_inputs, n_outputs]: [usize; 2],
-        bias: Option<Vec<f32>>,
+        bias: Option<&[f32]>,
     ) -> Self {
-        let pair = 2 * sizes().lanes;
-        let mut panels = vec![0.0; n_inputs * n_outputs.next_multiple_of(pair)];
-        panels
-            .par_chunks_mut(n_inputs * pair)
-            .zip(weights.par_chunks(n_inputs * pair))
-            .for_each(|(panel, rows)| {
-                for (output, row) in rows.chunks_exact(n_inputs).enumerate() {
-                    let places = panel[output..].iter_mut().step_by(pair);
-                    places.zip(row).for_each(|(place, weight)| *place = *weight);
-                }
-            });
-        Self {
-            n_inputs,
-            n_outputs,
-            panels,
-            bias: bias.unwrap_or_else(|| vec![0.0; n_outputs]),
-        }
+        let weight = |input: usize, output: usize| weights[output * n_inputs + input];
+        let bias = |output: usize| bias.map_or(0.0, |bias| bias[output]);
+        let shape = [n_inputs, n_outputs];
+        let matrix =
+            quire_kernels::PackedMatrix::new(Vectors::chosen(), shape, weight, bias, false);
+        Self(matrix)
     }
 
     pub(in crate::vision) fn bias(&self) -> &[f32] {
-        &self.bias
+        self.0.bias()
     }
 
     /// The product, then an activation.
@@ -71,11 +50,10 @@ impl PackedMatrix {
         activation: Option<Activation>,
     ) -> Tensor<D> {
         let mut dims = input.dims();
-        dims[D - 1] = self.n_outputs;
+        dims[D - 1] = self.0.n_outputs();
         let empty = vec![0.0f32; dims.iter().product()];
-        self.write(input, TensorData::new(empty, dims), |out, rows| {
-            self.multiply(rows, activation, out, false);
-        })
+        let activation = activation.unwrap_or(Activation::Identity);
+        self.write(input, TensorData::new(empty, dims), activation.into())
     }
 
     /// The product, added to `sum`, in place if nobody else holds it.
@@ -88,127 +66,43 @@ impl PackedMatrix {
         sum: Tensor<D>,
         input: Tensor<D>,
     ) -> Tensor<D> {
-        self.write(input, sum.into_data(), |out, rows| {
-            self.multiply(rows, None, out, true);
-        })
+        self.write(input, sum.into_data(), Ending::ADDED)
     }
 
     fn write<const D: usize>(
         &self,
         input: Tensor<D>,
         mut output: TensorData,
-        multiply: impl FnOnce(&mut [f32], &[f32]),
+        ending: Ending,
     ) -> Tensor<D> {
         let device = input.device();
         let input = input.into_data();
         let rows = input.as_slice::<f32>().expect(IN_F32);
         let out = output.as_mut_slice::<f32>().expect(IN_F32);
-        assert_eq!(
-            rows.len() * self.n_outputs,
-            out.len() * self.n_inputs,
-            "as many rows of inputs as of outputs"
-        );
-        multiply(out, rows);
+        self.multiply(rows, ending, out);
         Tensor::from_data(output, (&device, DType::F32))
     }
 
-    fn multiply(&self, rows: &[f32], activation: Option<Activation>, out: &mut [f32], adds: bool) {
-        let n_rows = rows.len() / self.n_inputs;
-        let group = sizes().rows;
+    fn multiply(&self, rows: &[f32], ending: Ending, out: &mut [f32]) {
+        let [n_inputs, n_outputs] = [self.0.n_inputs(), self.0.n_outputs()];
+        assert_eq!(
+            rows.len() * n_outputs,
+            out.len() * n_inputs,
+            "as many rows of inputs as of outputs"
+        );
+        let n_rows = rows.len() / n_inputs;
         let tiles = TILES_OF_A_THREAD * rayon::current_num_threads();
         let tile = n_rows
             .div_ceil(tiles)
-            .next_multiple_of(group)
-            .clamp(group, MAX_TILE);
-        let apply = activation.map(activation_of);
-        out.par_chunks_mut(tile * self.n_outputs)
-            .zip(rows.par_chunks(tile * self.n_inputs))
+            .next_multiple_of(MIN_TILE)
+            .clamp(MIN_TILE, MAX_TILE);
+        out.par_chunks_mut(tile * n_outputs)
+            .zip(rows.par_chunks(tile * n_inputs))
             .for_each(|(out, rows)| {
-                run(Tile {
-                    matrix: self,
-                    rows,
-                    out: &mut *out,
-                    adds,
-                });
-                if let Some(apply) = apply {
-                    apply(out);
-                }
+                let n_rows = rows.len() / n_inputs;
+                self.0
+                    .multiply(RowView::whole(rows, n_inputs), n_rows, ending, out);
             });
-    }
-}
-
-/// Some rows and the whole matrix.
-struct Tile<'a> {
-    matrix: &'a PackedMatrix,
-    rows: &'a [f32],
-    out: &'a mut [f32],
-    adds: bool,
-}
-
-impl WithSimd for Tile<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let n_inputs = self.matrix.n_inputs;
-        let pair = 2 * S::F32_LANES;
-        let panels = self.matrix.panels.chunks_exact(n_inputs * pair);
-        for (index, panel) in panels.enumerate() {
-            let (panel, _) = S::as_simd_f32s(panel);
-            let outputs = index * pair..self.matrix.n_outputs.min((index + 1) * pair);
-            self.panel(simd, panel, &outputs);
-        }
-    }
-}
-
-impl Tile<'_> {
-    /// All rows with one panel, which stays close while they pass.
-    #[inline(always)]
-    fn panel<S: Simd>(&mut self, simd: S, panel: &[S::f32s], outputs: &Range<usize>) {
-        let n_rows = self.rows.len() / self.matrix.n_inputs;
-        let mut row = 0;
-        if S::REGISTER_COUNT >= 32 {
-            while row + 12 <= n_rows {
-                self.some_rows::<S, 12>(simd, row, panel, outputs);
-                row += 12;
-            }
-        }
-        while row + 6 <= n_rows {
-            self.some_rows::<S, 6>(simd, row, panel, outputs);
-            row += 6;
-        }
-        while row < n_rows {
-            self.some_rows::<S, 1>(simd, row, panel, outputs);
-            row += 1;
-        }
-    }
-
-    #[inline(always)]
-    fn some_rows<S: Simd, const R: usize>(
-        &mut self,
-        simd: S,
-        first: usize,
-        panel: &[S::f32s],
-        outputs: &Range<usize>,
-    ) {
-        let PackedMatrix {
-            n_inputs,
-            n_outputs,
-            ..
-        } = *self.matrix;
-        let rows: [&[f32]; R] = from_fn(|row| &self.rows[(first + row) * n_inputs..][..n_inputs]);
-        let mut sums = [[simd.splat_f32s(0.0); 2]; R];
-        accumulate(simd, rows, panel, &mut sums);
-        let bias = &self.matrix.bias[outputs.clone()];
-        for (row, sums) in sums.iter().enumerate() {
-            let sums: &[f32] = pulp::bytemuck::cast_slice(sums.as_slice());
-            let out = &mut self.out[(first + row) * n_outputs..][..n_outputs];
-            let out = out[outputs.clone()].iter_mut().zip(sums).zip(bias);
-            match self.adds {
-                true => out.for_each(|((out, sum), bias)| *out += sum + bias),
-                false => out.for_each(|((out, sum), bias)| *out = sum + bias),
-            }
-        }
     }
 }
 
@@ -226,7 +120,7 @@ mod tests {
     fn check(n_rows: usize, n_inputs: usize, n_outputs: usize) {
         let weights: Vec<f32> = (0..n_inputs * n_outputs).map(value).collect();
         let bias: Vec<f32> = (0..n_outputs).map(|index| value(index + 5)).collect();
-        let matrix = PackedMatrix::new(&weights, [n_inputs, n_outputs], Some(bias.clone()));
+        let matrix = PackedMatrix::new(&weights, [n_inputs, n_outputs], Some(&bias));
         let rows: Vec<f32> = (0..n_rows * n_inputs)
             .map(|index| value(3 * index))
             .collect();

@@ -4,45 +4,22 @@
 //! By burn's operations the weights of attention go through memory several times, and what stands
 //! between products is done by a single thread, one value after the other. Here the weights of a
 //! few queries stay in the cache, relative positions are where sums begin, products end with their
-//! bias, activation or sum, and all threads work. The instruction set is chosen when the program
-//! runs. The values are those of the definitions in burn, to the precision of f32.
+//! bias, activation or sum, and all threads work. The loops are those of `quire_kernels`. The values are those of the definitions in burn, to the precision of f32.
 
-mod attention;
-mod loops;
 mod matrix;
-mod product;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+pub(super) use quire_kernels::RelativeTable;
+use quire_kernels::{Heads, Vectors, attend_head};
 use rayon::prelude::*;
 
-pub(super) use self::attention::RelativeTable;
-use self::attention::{Heads, attend_head};
-use self::loops::{gelu, quick_gelu, run_loops, silu};
 pub(super) use self::matrix::PackedMatrix;
-use super::layers::Activation;
 
 const IN_F32: &str = "the host's loops are used with f32 only";
 
 /// Whether tensors of this device lie in host memory.
 pub(super) fn is_host(device: &Device) -> bool {
     *device == Device::flex()
-}
-
-/// What applies an activation in place.
-fn activation_of(activation: Activation) -> fn(&mut [f32]) {
-    match activation {
-        Activation::Gelu => |values| each(values, gelu),
-        Activation::QuickGelu => |values| each(values, quick_gelu),
-        Activation::Silu => |values| each(values, silu),
-    }
-}
-
-#[inline(always)]
-fn each(values: &mut [f32], apply: impl Fn(f32) -> f32) {
-    run_loops(
-        #[inline(always)]
-        || values.iter_mut().for_each(|value| *value = apply(*value)),
-    );
 }
 
 /// Windows that a map is cut into.
@@ -90,6 +67,7 @@ pub(super) fn attend(
             let map = &mixed[index / per_map * map_len..][..map_len];
             let window = index % per_map / n_heads;
             attend_head(
+                Vectors::chosen(),
                 &heads,
                 map,
                 [window / across, window % across],
@@ -114,8 +92,10 @@ pub(super) fn attend(
 
 #[cfg(test)]
 mod tests {
+    use quire_kernels::{Activation, activate};
+
     use super::*;
-    use crate::vision::attention;
+    use crate::vision::{attention, layers};
 
     fn noise<const D: usize>(dims: [usize; D]) -> Tensor<D> {
         let len: usize = dims.iter().product();
@@ -136,12 +116,12 @@ mod tests {
 
     #[test]
     fn activations_give_what_their_definitions_give() {
-        for activation in [Activation::Gelu, Activation::QuickGelu, Activation::Silu] {
+        for activation in [Activation::Gelu, Activation::QuickGelu, Activation::Swish] {
             let input = noise([1001]) * 4.0;
             let mut data = input.clone().into_data();
-            activation_of(activation)(data.as_mut_slice().unwrap());
+            activate(Vectors::chosen(), activation, data.as_mut_slice().unwrap());
             let found = Tensor::from_data(data, &Device::flex());
-            assert_close(found, activation.forward(input));
+            assert_close(found, layers::activate(activation, input));
         }
     }
 

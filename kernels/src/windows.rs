@@ -5,14 +5,13 @@
 //! query for the row and one vector for the columns, and the sums of the products simply begin
 //! with them. Keys that fill up a row begin so low that the softmax makes nothing of them.
 
-use std::array::from_fn;
 use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::loops::{exponentials, run};
-use super::product::{Sizes, accumulate, sizes};
+use crate::pointwise::make_exponentials;
+use crate::vectors::{Vectors, rows};
 
 /// Where sums of keys begin that are none. Twice of it is finite.
 const NO_KEY: f32 = -1e30;
@@ -22,23 +21,23 @@ const GROUPS_AT_ONCE: usize = 2;
 
 /// All heads of maps of one size.
 #[derive(Debug)]
-pub(super) struct Heads<'a> {
+pub struct Heads<'a> {
     /// Rows and columns of a map.
-    pub(super) map: [usize; 2],
+    pub map: [usize; 2],
     /// Rows and columns of a window.
-    pub(super) window: [usize; 2],
+    pub window: [usize; 2],
     /// Queries, keys and values of places of a window that lie outside the map.
-    pub(super) outside: &'a [f32],
-    pub(super) n_heads: usize,
+    pub outside: &'a [f32],
+    pub n_heads: usize,
     /// Values of a head.
-    pub(super) head: usize,
+    pub head: usize,
     /// Of rows and of columns.
-    pub(super) positions: Option<[RelativeTable; 2]>,
+    pub positions: Option<[RelativeTable; 2]>,
 }
 
 impl Heads<'_> {
     /// Windows down and across a map.
-    pub(super) fn n_windows(&self) -> [usize; 2] {
+    pub fn n_windows(&self) -> [usize; 2] {
         [0, 1].map(|axis| self.map[axis].div_ceil(self.window[axis]))
     }
 
@@ -85,7 +84,7 @@ impl<'a> Head<'a> {
 
 /// Vectors of relative positions along one axis, for one side.
 #[derive(Debug, Clone)]
-pub(in crate::vision) struct RelativeTable {
+pub struct RelativeTable {
     side: usize,
     /// `[head, 2 * side - 1]`, from the greatest difference to the least: what belongs to a query
     /// and all keys, in the order of the keys, stands together.
@@ -94,7 +93,7 @@ pub(in crate::vision) struct RelativeTable {
 
 impl RelativeTable {
     /// Takes a `[2 * side - 1, head]` table, from the least difference to the greatest.
-    pub(in crate::vision) fn new(table: &[f32], side: usize) -> Self {
+    pub fn new(table: &[f32], side: usize) -> Self {
         let len = 2 * side - 1;
         let head = table.len() / len;
         let turned = (0..head * len).map(|index| {
@@ -191,7 +190,8 @@ struct Scratch {
 
 /// Attention of a head in a window of a `[places, 3 * n_heads * head]` map: `[places, head]`, the
 /// places of the window.
-pub(super) fn attend_head(
+pub fn attend_head(
+    vectors: Vectors,
     heads: &Heads<'_>,
     map: &[f32],
     window: [usize; 2],
@@ -203,14 +203,13 @@ pub(super) fn attend_head(
         window,
         index,
     };
-    let Sizes { lanes, rows } = sizes();
-    let packed = Packed::new(&head, lanes);
-    let at_once = GROUPS_AT_ONCE * rows;
+    let packed = Packed::new(&head, vectors.lanes());
+    let at_once = GROUPS_AT_ONCE * vectors.rows();
     let mut out = vec![0.0; heads.n_places() * heads.head];
     out.par_chunks_mut(at_once * heads.head)
         .enumerate()
         .for_each_init(Scratch::default, |scratch, (chunk, out)| {
-            run(Queries {
+            vectors.run(Queries {
                 head,
                 packed: &packed,
                 first: chunk * at_once,
@@ -235,7 +234,7 @@ impl WithSimd for Queries<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        if S::REGISTER_COUNT >= 32 {
+        if rows::<S>() == 12 {
             self.attend::<S, 12>(simd);
         } else {
             self.attend::<S, 6>(simd);
@@ -251,8 +250,10 @@ impl Queries<'_> {
         let n_keys = self.packed.n_keys();
         let n_queries = self.out.len() / self.head.heads.head;
         for scores in self.scratch.scores.chunks_exact_mut(n_keys).take(n_queries) {
-            let scale = 1.0 / exponentials(scores);
-            scores.iter_mut().for_each(|score| *score *= scale);
+            let scale = 1.0 / make_exponentials(scores);
+            for score in scores.iter_mut() {
+                *score *= scale;
+            }
         }
         self.gather::<S, R>(simd);
     }
@@ -321,7 +322,7 @@ impl Queries<'_> {
         for (pair, (panel, places)) in panels.zip(places).enumerate() {
             let (panel, _) = S::as_simd_f32s(panel);
             for first in (0..queries.len() / head).step_by(R) {
-                let rows: [&[f32]; R] = from_fn(|row| &queries[(first + row) * head..][..head]);
+                let rows: [&[f32]; R] = some_rows(&queries[first * head..], head);
                 let mut sums = [[simd.splat_f32s(0.0); 2]; R];
                 for (row, sums) in sums.iter_mut().enumerate() {
                     for (sum, [at_row, at_column]) in sums.iter_mut().zip(places) {
@@ -353,7 +354,7 @@ impl Queries<'_> {
             let (values, _) = S::as_simd_f32s(values);
             let channels = panel * 2 * lanes..head.min((panel + 1) * 2 * lanes);
             for first in (0..n_queries).step_by(R) {
-                let rows: [&[f32]; R] = from_fn(|row| &scores[(first + row) * n_keys..][..n_keys]);
+                let rows: [&[f32]; R] = some_rows(&scores[first * n_keys..], n_keys);
                 let mut sums = [[simd.splat_f32s(0.0); 2]; R];
                 accumulate(simd, rows, values, &mut sums);
                 for (row, sums) in sums.iter().enumerate().take(n_queries - first) {
@@ -364,4 +365,41 @@ impl Queries<'_> {
             }
         }
     }
+}
+
+/// Rows of a matrix that follow each other.
+#[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "a closure may fail to be inlined"
+)]
+fn some_rows<const R: usize>(values: &[f32], width: usize) -> [&[f32]; R] {
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for index in 0..R {
+        rows[index] = &values[index * width..][..width];
+    }
+    rows
+}
+
+/// Adds to the sums of each row the products of its values with as many pairs of vectors.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
+fn accumulate<S: Simd, const R: usize>(
+    simd: S,
+    rows: [&[f32]; R],
+    pairs: &[S::f32s],
+    sums: &mut [[S::f32s; 2]; R],
+) {
+    // A copy of its own, which the compiler keeps in registers.
+    let mut registers = *sums;
+    for (index, pair) in pairs.as_chunks::<2>().0.iter().enumerate() {
+        for row in 0..R {
+            let value = simd.splat_f32s(rows[row][index]);
+            for vector in 0..2 {
+                registers[row][vector] =
+                    simd.mul_add_e_f32s(value, pair[vector], registers[row][vector]);
+            }
+        }
+    }
+    *sums = registers;
 }

@@ -1,21 +1,27 @@
-//! Multi-head self-attention of one sequence.
+//! Multi-head self-attention of one short sequence, on the calling thread.
 
-use super::buffer::Buffer;
-use super::pointwise::softmax;
-use super::simd::run_loops;
+use crate::buffer::Buffer;
+use crate::pointwise::{dot, make_softmax};
+use crate::vectors::Vectors;
 
 /// Lets every step of a sequence see every other.
 ///
 /// # Shapes
 /// - `sequence`: `[n_steps, 3 * n_heads * width]`, queries, keys and values one after the other
 /// - `out`: `[n_steps, n_heads * width]`
-pub(super) fn attend(sequence: &[f32], n_steps: usize, n_heads: usize, out: &mut [f32]) {
+pub fn attend_sequence(
+    vectors: Vectors,
+    sequence: &[f32],
+    n_steps: usize,
+    n_heads: usize,
+    out: &mut [f32],
+) {
     let channels = out.len() / n_steps;
     let width = channels / n_heads;
     // Keys and values of a head with the steps side by side.
     let mut turned = Buffer::take(2 * width * n_steps);
     let mut scores = Buffer::take(n_steps);
-    run_loops(
+    vectors.run_loops(
         #[inline(always)]
         || {
             for head in 0..n_heads {
@@ -29,7 +35,7 @@ pub(super) fn attend(sequence: &[f32], n_steps: usize, n_heads: usize, out: &mut
                 for step in 0..n_steps {
                     let query = &sequence[step * 3 * channels + head * width..][..width];
                     score(query, keys, &mut scores);
-                    softmax(&mut scores);
+                    make_softmax(&mut scores);
                     let out = &mut out[step * channels + head * width..][..width];
                     for (out, values) in out.iter_mut().zip(values.chunks_exact(n_steps)) {
                         *out = dot(&scores, values);
@@ -47,27 +53,8 @@ fn score(query: &[f32], keys: &[f32], scores: &mut [f32]) {
     scores.fill(0.0);
     for (query, keys) in query.iter().zip(keys.chunks_exact(scores.len())) {
         let query = query * scale;
-        scores
-            .iter_mut()
-            .zip(keys)
-            .for_each(|(score, key)| *score = query.mul_add(*key, *score));
-    }
-}
-
-#[inline(always)]
-fn dot(left: &[f32], right: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 16];
-    let (left, left_rest) = left.as_chunks::<16>();
-    let (right, right_rest) = right.as_chunks::<16>();
-    for (left, right) in left.iter().zip(right) {
-        for index in 0..16 {
-            sums[index] = left[index].mul_add(right[index], sums[index]);
+        for (score, key) in scores.iter_mut().zip(keys) {
+            *score = query.mul_add(*key, *score);
         }
     }
-    let rest: f32 = left_rest
-        .iter()
-        .zip(right_rest)
-        .map(|(left, right)| left * right)
-        .sum();
-    sums.iter().sum::<f32>() + rest
 }

@@ -19,11 +19,11 @@ thread_local! {
 
 /// Values whose content is whatever was there before.
 #[derive(Debug)]
-pub(crate) struct Buffer(Aligned);
+pub struct Buffer(Aligned);
 
 impl Buffer {
     /// A buffer of exactly `len` values.
-    pub(crate) fn take(len: usize) -> Self {
+    pub fn take(len: usize) -> Self {
         let kept = KEPT.with_borrow_mut(|kept| {
             let fitting = (0..kept.len()).filter(|&index| {
                 let capacity = kept[index].capacity();

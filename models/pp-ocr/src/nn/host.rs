@@ -5,32 +5,21 @@
 //! channels, and a backbone block can go from one end to the other on a tile of pixels, so that
 //! its middle, which is twice as wide as its ends, never leaves the cache.
 //!
-//! Everything here runs on the calling thread: pages are what is computed side by side. The
-//! instruction set is chosen when the program runs ([`simd`]).
-
-mod attention;
-mod buffer;
-mod classes;
-mod depthwise;
-#[cfg(target_arch = "x86_64")]
-mod fixed;
-mod pointwise;
-mod product;
-mod simd;
+//! The loops themselves are those of `quire_kernels`. Everything here runs on the calling thread:
+//! pages are what is computed side by side.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-
-pub(super) use depthwise::DepthwiseKernel;
-pub(super) use product::PackedMatrix;
+use quire_kernels::{
+    Buffer, Ending, PackedMatrix, RowView, Vectors, activate, add, attend_sequence, dilate_line,
+    mean_rows, normalize_rows, scale_rows,
+};
 
 use super::{
     Convolution, ConvolutionConfig, Depthwise, FeatureMap, LayerNorm, Mixer, Squeeze, Transposed,
 };
-use buffer::Buffer;
-use product::{Rows, multiply};
 
 /// Values of a tile of pixels and of the wide middle of its block: 256 KiB, which leaves most of a
 /// second-level cache to the weights.
@@ -111,7 +100,7 @@ impl HostMap {
     fn convolve_pixels(&self, layer: &Convolution) -> Self {
         let config = &layer.config;
         let mut output = Self::new([self.batch, config.channels_out, self.height, self.width]);
-        let rows = Rows::whole(self.values(), self.channels);
+        let rows = RowView::whole(self.values(), self.channels);
         let matrix = packed(layer);
         let n_rows = self.batch * self.pixels();
         let tile = tile_pixels(self.channels + config.channels_out);
@@ -119,8 +108,12 @@ impl HostMap {
             let last = n_rows.min(first + tile);
             let out = &mut output.values_mut()[first * config.channels_out..];
             let out = &mut out[..(last - first) * config.channels_out];
-            multiply(rows.from(first), last - first, matrix, out, false);
-            pointwise::activate(config.activation, out);
+            matrix.multiply(
+                rows.from(first),
+                last - first,
+                config.activation.into(),
+                out,
+            );
         }
         output
     }
@@ -138,6 +131,7 @@ impl HostMap {
         let mut output = Self::new([self.batch, config.channels_out, height, width]);
         let channels_out = config.channels_out;
         let matrix = packed(layer);
+        let ending = Ending::from(config.activation);
         let window = config.kernel[0] * config.kernel[1] * self.channels;
         let mut windows = Buffer::take(width * window);
         let inside = self.columns_inside(config, width);
@@ -155,23 +149,17 @@ impl HostMap {
                     self.copy_window(image, layer, [y, x], window);
                 }
                 let out = &mut out[border.start * channels_out..border.end * channels_out];
-                multiply(
-                    Rows::whole(windows, window),
-                    border.len(),
-                    matrix,
-                    out,
-                    false,
-                );
+                let rows = RowView::whole(windows, window);
+                matrix.multiply(rows, border.len(), ending, out);
             }
             if let Some(top) = top {
                 let left = inside.start * config.stride[1] - config.padding[1].0;
                 let first = (top * self.width + left) * self.channels;
-                let rows = Rows::whole(&image[first..], config.stride[1] * self.channels)
+                let rows = RowView::whole(&image[first..], config.stride[1] * self.channels)
                     .in_pieces(config.kernel[0], self.width * self.channels);
                 let out = &mut out[inside.start * channels_out..inside.end * channels_out];
-                multiply(rows, inside.len(), matrix, out, false);
+                matrix.multiply(rows, inside.len(), ending, out);
             }
-            pointwise::activate(config.activation, out);
         }
         output
     }
@@ -246,9 +234,9 @@ impl FeatureMap for HostMap {
 
     fn depthwise(&self, layer: &Depthwise) -> Self {
         let config = &layer.config;
-        let [height, width] = depthwise::output_size(config, [self.height, self.width]);
-        let mut output = Self::new([self.batch, self.channels, height, width]);
         let kernel = layer.packed.as_deref().expect(PACKED);
+        let [height, width] = kernel.shape().output_size([self.height, self.width]);
+        let mut output = Self::new([self.batch, self.channels, height, width]);
         let size = [self.height, self.width];
         let out = output.values_mut();
         for (image, out) in self
@@ -256,8 +244,8 @@ impl FeatureMap for HostMap {
             .chunks_exact(self.pixels() * self.channels)
             .zip(out.chunks_exact_mut(height * width * self.channels))
         {
-            depthwise::apply(kernel, image, size, 0..height * width, out);
-            pointwise::activate(config.activation, out);
+            kernel.apply(image, size, 0..height * width, out);
+            activate(Vectors::chosen(), config.activation, out);
         }
         output
     }
@@ -277,9 +265,8 @@ impl FeatureMap for HostMap {
         let lines = self.values().chunks_exact(self.width * self.channels);
         let two_lines = output.values_mut().chunks_exact_mut(self.width * four);
         for (line, out) in lines.zip(two_lines) {
-            let rows = Rows::whole(line, self.channels);
-            multiply(rows, self.width, matrix, grown, false);
-            pointwise::activate(config.activation, grown);
+            let rows = RowView::whole(line, self.channels);
+            matrix.multiply(rows, self.width, config.activation.into(), grown);
             let (upper, lower) = out.split_at_mut(self.width * four / 2);
             let pairs = upper
                 .chunks_exact_mut(four / 2)
@@ -304,7 +291,7 @@ impl FeatureMap for HostMap {
             .chunks_exact_mut(image_values)
             .zip(gates.chunks_exact(channels))
         {
-            pointwise::scale_rows(image, gate);
+            scale_rows(Vectors::chosen(), image, gate);
         }
         self
     }
@@ -335,7 +322,7 @@ impl FeatureMap for HostMap {
                     true => &image[(y + 1) * line_values..][..line_values],
                     false => upper,
                 };
-                pointwise::dilate_line(upper, lower, self.channels, out);
+                dilate_line(Vectors::chosen(), upper, lower, self.channels, out);
             }
         }
         output
@@ -377,7 +364,7 @@ impl FeatureMap for HostMap {
             for dy in 0..window[0] {
                 for dx in 0..window[1] {
                     let at = image + (window[0] * y + dy) * self.width + window[1] * x + dx;
-                    pointwise::add(out, &source[at * channels..][..channels]);
+                    add(Vectors::chosen(), out, &source[at * channels..][..channels]);
                 }
             }
             out.iter_mut().for_each(|value| *value *= scale);
@@ -393,7 +380,7 @@ impl FeatureMap for HostMap {
             .chunks_exact(self.pixels() * self.channels)
             .zip(out.chunks_exact_mut(self.channels))
         {
-            pointwise::mean_rows(image, out);
+            mean_rows(Vectors::chosen(), image, out);
         }
         output
     }
@@ -472,7 +459,7 @@ impl FeatureMap for HostMap {
 
     fn add(mut self, other: &Self) -> Self {
         assert_eq!(self.dims(), other.dims(), "added maps are of one size");
-        pointwise::add(self.values_mut(), other.values());
+        add(Vectors::chosen(), self.values_mut(), other.values());
         self
     }
 
@@ -483,7 +470,13 @@ impl FeatureMap for HostMap {
         let (Ok(weight), Ok(bias)) = (weight.as_slice::<f32>(), bias.as_slice::<f32>()) else {
             unreachable!("weights on the host are f32");
         };
-        pointwise::normalize_rows(output.values_mut(), weight, bias, layer.epsilon as f32);
+        normalize_rows(
+            Vectors::chosen(),
+            output.values_mut(),
+            weight,
+            bias,
+            layer.epsilon as f32,
+        );
         output
     }
 
@@ -494,14 +487,14 @@ impl FeatureMap for HostMap {
             .values_mut()
             .chunks_exact_mut(self.width * self.channels / 3);
         for (sequence, out) in sequences.zip(out) {
-            attention::attend(sequence, self.width, n_heads, out);
+            attend_sequence(Vectors::chosen(), sequence, self.width, n_heads, out);
         }
         output
     }
 
     fn likeliest(&self, layer: &Convolution) -> Vec<(usize, f32)> {
-        let rows = Rows::whole(self.values(), self.channels);
-        classes::likeliest(rows, self.batch * self.pixels(), packed(layer))
+        let rows = RowView::whole(self.values(), self.channels);
+        packed(layer).likeliest(rows, self.batch * self.pixels())
     }
 }
 
@@ -520,7 +513,7 @@ impl HostMap {
             .zip(gates.chunks_exact(channels))
         {
             for pixels in image.chunks_mut(tile * channels) {
-                pointwise::scale_rows(pixels, gate);
+                scale_rows(Vectors::chosen(), pixels, gate);
                 expand(layer, pixels, &mut wide);
                 project(layer, &wide, pixels.len() / channels, pixels);
             }
@@ -530,15 +523,14 @@ impl HostMap {
 
     /// A whole block without a squeeze, tile by tile.
     fn mix_pixels_and_channels(&self, layer: &Mixer) -> Self {
-        let [height, width] =
-            depthwise::output_size(&layer.depthwise.config, [self.height, self.width]);
+        let kernel = layer.depthwise.packed.as_deref().expect(PACKED);
+        let [height, width] = kernel.shape().output_size([self.height, self.width]);
         let channels_out = layer.project.config.channels_out;
         let mut output = Self::new([self.batch, channels_out, height, width]);
         let wide = layer.expand.config.channels_out;
         let tile = tile_pixels(self.channels + wide);
         let mut wide = Buffer::take(tile * wide);
         let mut narrow = Buffer::take(tile * self.channels);
-        let kernel = layer.depthwise.packed.as_deref().expect(PACKED);
         let size = [self.height, self.width];
         let pixels = height * width;
         let out = output.values_mut();
@@ -552,12 +544,12 @@ impl HostMap {
                 let range = index * tile..index * tile + n_pixels;
                 match layer.is_residual {
                     true => {
-                        depthwise::apply(kernel, image, size, range, out);
+                        kernel.apply(image, size, range, out);
                         expand(layer, out, &mut wide);
                     }
                     false => {
                         let narrow = &mut narrow[..n_pixels * self.channels];
-                        depthwise::apply(kernel, image, size, range, narrow);
+                        kernel.apply(image, size, range, narrow);
                         expand(layer, narrow, &mut wide);
                     }
                 }
@@ -573,21 +565,18 @@ fn expand(layer: &Mixer, pixels: &[f32], wide: &mut [f32]) {
     let config = &layer.expand.config;
     let n_pixels = pixels.len() / config.channels_in;
     let wide = &mut wide[..n_pixels * config.channels_out];
-    let rows = Rows::whole(pixels, config.channels_in);
-    multiply(rows, n_pixels, packed(&layer.expand), wide, false);
-    pointwise::activate(config.activation, wide);
+    let rows = RowView::whole(pixels, config.channels_in);
+    packed(&layer.expand).multiply(rows, n_pixels, config.activation.into(), wide);
 }
 
 /// From the wide middle to the output, which holds what is added if the block is residual.
 fn project(layer: &Mixer, wide: &[f32], n_pixels: usize, out: &mut [f32]) {
-    let rows = Rows::whole(wide, layer.project.config.channels_in);
-    multiply(
-        rows,
-        n_pixels,
-        packed(&layer.project),
-        out,
-        layer.is_residual,
-    );
+    let rows = RowView::whole(wide, layer.project.config.channels_in);
+    let ending = match layer.is_residual {
+        true => Ending::ADDED,
+        false => Ending::PLAIN,
+    };
+    packed(&layer.project).multiply(rows, n_pixels, ending, out);
 }
 
 fn packed(layer: &Convolution) -> &PackedMatrix {

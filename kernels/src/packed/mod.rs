@@ -1,0 +1,284 @@
+//! The product of many rows with a small matrix of weights, packed once when it is loaded.
+//!
+//! For convolutions and layers whose rows are many: the weights are cut into panels of 32 columns,
+//! a panel stays in the first-level cache while all rows of a tile, which stay in the second, pass
+//! over it, and the activation is applied to what a panel gave before it leaves the cache.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod classes;
+#[cfg(target_arch = "x86_64")]
+mod fixed;
+mod float;
+#[cfg(target_arch = "x86_64")]
+mod tiled;
+
+use std::ops::Range;
+
+use crate::activation::Activation;
+use crate::storage::Aligned;
+use crate::vectors::Vectors;
+
+#[cfg(target_arch = "x86_64")]
+use self::fixed::FixedMatrix;
+#[cfg(target_arch = "x86_64")]
+use self::tiled::TiledMatrix;
+
+/// Columns that are packed side by side: two vectors of the widest kind.
+pub const PANEL: usize = 32;
+
+/// Weights in the order in which the product reads them, for one kind of vectors.
+#[derive(Debug)]
+pub struct PackedMatrix {
+    vectors: Vectors,
+    n_inputs: usize,
+    n_outputs: usize,
+    weights: Weights,
+    /// One value for each packed output.
+    bias: Aligned<f32>,
+}
+
+#[derive(Debug)]
+enum Weights {
+    /// Panels of [`PANEL`] outputs: for each input the weights of these outputs, zeros at the end.
+    Float(Aligned<f32>),
+    #[cfg(target_arch = "x86_64")]
+    Fixed(FixedMatrix),
+    #[cfg(target_arch = "x86_64")]
+    Tiled(TiledMatrix),
+}
+
+/// What happens to a product.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ending {
+    /// Applied last.
+    pub activation: Activation,
+    /// Whether to add the product to what is there instead of writing it.
+    pub adds: bool,
+}
+
+impl Ending {
+    /// The product is written as it is.
+    pub const PLAIN: Self = Self {
+        activation: Activation::Identity,
+        adds: false,
+    };
+    /// The product is added to what is there.
+    pub const ADDED: Self = Self {
+        activation: Activation::Identity,
+        adds: true,
+    };
+}
+
+impl From<Activation> for Ending {
+    fn from(activation: Activation) -> Self {
+        Self {
+            activation,
+            adds: false,
+        }
+    }
+}
+
+impl PackedMatrix {
+    /// Packs a matrix given by `(input, output)`, and a bias. Rows and weights of a matrix that
+    /// `may_be_rounded` are multiplied in fixed point or in bf16 where that is faster.
+    pub fn new(
+        vectors: Vectors,
+        [n_inputs, n_outputs]: [usize; 2],
+        weight: impl Fn(usize, usize) -> f32 + Sync,
+        bias: impl Fn(usize) -> f32,
+        may_be_rounded: bool,
+    ) -> Self {
+        let packed = n_outputs.next_multiple_of(PANEL);
+        let bias = (0..packed).map(|output| match output < n_outputs {
+            true => bias(output),
+            false => 0.0,
+        });
+        let rounded = match may_be_rounded {
+            true => Weights::rounded(vectors, [n_inputs, n_outputs], &weight),
+            false => None,
+        };
+        let weights =
+            rounded.unwrap_or_else(|| Weights::Float(float::pack([n_inputs, n_outputs], &weight)));
+        Self {
+            vectors,
+            n_inputs,
+            n_outputs,
+            weights,
+            bias: Aligned::from_iter(64, bias),
+        }
+    }
+
+    pub fn n_inputs(&self) -> usize {
+        self.n_inputs
+    }
+
+    pub fn n_outputs(&self) -> usize {
+        self.n_outputs
+    }
+
+    pub fn vectors(&self) -> Vectors {
+        self.vectors
+    }
+
+    /// A value for each output.
+    pub fn bias(&self) -> &[f32] {
+        &self.bias[..self.n_outputs]
+    }
+
+    /// How the weights are kept, for logs.
+    pub fn kept(&self) -> &'static str {
+        match &self.weights {
+            Weights::Float(_) => "f32",
+            #[cfg(target_arch = "x86_64")]
+            Weights::Fixed(_) => "fixed point",
+            #[cfg(target_arch = "x86_64")]
+            Weights::Tiled(_) => "bf16",
+        }
+    }
+
+    /// Writes the product of `n_rows` rows and the matrix, plus bias, to `out`, whose rows follow
+    /// each other.
+    ///
+    /// # Panics
+    /// When shapes do not fit.
+    pub fn multiply(&self, rows: RowView<'_>, n_rows: usize, ending: Ending, out: &mut [f32]) {
+        self.multiply_columns(rows, n_rows, 0..self.n_outputs, ending, out);
+    }
+
+    /// As [`Self::multiply`] for some of the columns, the first of which begins a panel; rows of
+    /// `out` hold these columns only.
+    ///
+    /// # Panics
+    /// When shapes do not fit.
+    pub fn multiply_columns(
+        &self,
+        rows: RowView<'_>,
+        n_rows: usize,
+        columns: Range<usize>,
+        ending: Ending,
+        out: &mut [f32],
+    ) {
+        assert!(
+            columns.start.is_multiple_of(PANEL) && columns.end <= self.n_outputs,
+            "columns of the matrix"
+        );
+        assert!(out.len() >= n_rows * columns.len(), "room for the product");
+        assert!(
+            self.n_inputs.is_multiple_of(rows.n_pieces),
+            "pieces of one length"
+        );
+        if n_rows == 0 || columns.is_empty() {
+            return;
+        }
+        let product = Product {
+            rows,
+            n_rows,
+            n_inputs: self.n_inputs,
+            bias: &self.bias,
+            columns,
+            ending,
+            out,
+        };
+        match &self.weights {
+            Weights::Float(panels) => float::multiply(self.vectors, panels, product),
+            #[cfg(target_arch = "x86_64")]
+            Weights::Fixed(fixed) => fixed::multiply(fixed, product),
+            #[cfg(target_arch = "x86_64")]
+            Weights::Tiled(tiled) => tiled::multiply(self.vectors, tiled, product),
+        }
+    }
+}
+
+impl Weights {
+    #[cfg(target_arch = "x86_64")]
+    fn rounded(
+        vectors: Vectors,
+        shape: [usize; 2],
+        weight: &impl Fn(usize, usize) -> f32,
+    ) -> Option<Self> {
+        let tiled = TiledMatrix::new(vectors, shape, weight).map(Self::Tiled);
+        tiled.or_else(|| FixedMatrix::new(vectors, shape, weight).map(Self::Fixed))
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn rounded(
+        _vectors: Vectors,
+        _shape: [usize; 2],
+        _weight: &impl Fn(usize, usize) -> f32,
+    ) -> Option<Self> {
+        None
+    }
+}
+
+/// Rows of a matrix, the first of which starts at the first value. A row may lie in several
+/// pieces of equal length, as what a kernel sees of an image does.
+#[derive(Debug, Clone, Copy)]
+pub struct RowView<'a> {
+    values: &'a [f32],
+    /// Values from one row to the next.
+    stride: usize,
+    n_pieces: usize,
+    /// Values from one piece of a row to the next.
+    piece_stride: usize,
+}
+
+impl<'a> RowView<'a> {
+    /// Rows in one piece.
+    pub fn whole(values: &'a [f32], stride: usize) -> Self {
+        Self {
+            values,
+            stride,
+            n_pieces: 1,
+            piece_stride: 0,
+        }
+    }
+
+    /// The same rows in `n_pieces` pieces, at least one.
+    pub fn in_pieces(self, n_pieces: usize, piece_stride: usize) -> Self {
+        Self {
+            n_pieces: n_pieces.max(1),
+            piece_stride,
+            ..self
+        }
+    }
+
+    /// The rows from one on.
+    pub fn from(self, first: usize) -> Self {
+        Self {
+            values: &self.values[first * self.stride..],
+            ..self
+        }
+    }
+
+    /// A piece of a row.
+    #[inline(always)]
+    fn piece(&self, row: usize, piece: usize, len: usize) -> &'a [f32] {
+        &self.values[row * self.stride + piece * self.piece_stride..][..len]
+    }
+}
+
+/// A product to be computed, its shapes checked.
+struct Product<'a> {
+    rows: RowView<'a>,
+    n_rows: usize,
+    n_inputs: usize,
+    /// Of all packed outputs.
+    bias: &'a [f32],
+    columns: Range<usize>,
+    ending: Ending,
+    out: &'a mut [f32],
+}
+
+impl Product<'_> {
+    /// Applies the activation to some columns of all rows, counted from the first that is computed.
+    #[inline(always)]
+    fn finish(&mut self, columns: Range<usize>) {
+        let stride = self.columns.len();
+        let out = &mut self.out[..self.n_rows * stride];
+        self.ending.activation.apply_columns(out, stride, columns);
+    }
+}
+
+#[cfg(test)]
+mod tests;
