@@ -1,4 +1,4 @@
-//! Reads pages on any machine: PP-OCRv6 small in burn, with its weights inside.
+//! Reads pages on any machine: PP-OCRv6 small and tiny in burn, with their weights inside.
 //!
 //! A page's way through this crate:
 //!
@@ -20,6 +20,7 @@ mod engine;
 pub mod geometry;
 pub mod layout;
 pub mod line;
+mod mode;
 mod nn;
 mod orientation;
 pub mod pixels;
@@ -28,4 +29,5 @@ pub mod recognize;
 mod weights;
 
 pub use engine::{PpOcr, PpOcrOptions};
+pub use mode::Mode;
 pub use weights::WeightsError;

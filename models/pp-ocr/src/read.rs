@@ -12,6 +12,7 @@ use crate::ctc::ReadText;
 use crate::detect::{TextDetector, find_lines};
 use crate::layout::{LayoutDetector, find_regions};
 use crate::line::TextLine;
+use crate::mode::Mode;
 use crate::orientation::{self, Upright};
 use crate::recognize::{FIRST_SQUEEZE, TextRecognizer, read_lines, squeeze_for};
 use crate::weights::WeightsError;
@@ -44,10 +45,10 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn load(device: &Device) -> Result<Self, WeightsError> {
-        let recognizer = TextRecognizer::load(device)?;
+    pub(crate) fn load(mode: Mode, device: &Device) -> Result<Self, WeightsError> {
+        let recognizer = TextRecognizer::of(mode, device)?;
         Ok(Self {
-            detector: TextDetector::load(device)?,
+            detector: TextDetector::of(mode, device)?,
             classifier: AngleClassifier::load(device)?,
             layout: LayoutDetector::load(device)?,
             charset: recognizer.charset().collect(),

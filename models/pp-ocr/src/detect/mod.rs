@@ -8,7 +8,7 @@ pub mod preprocess;
 use burn::tensor::{Device, Tensor, TensorData};
 use quire_core::PageImage;
 
-pub(crate) use network::SMALL as WEIGHTS;
+pub(crate) use network::weights_of;
 pub use network::{TextDetector, TextDetectorConfig};
 pub use postprocess::{ProbabilityMap, TextBox};
 pub use preprocess::{InputSize, Look};

@@ -17,7 +17,7 @@ mod tensors;
 mod transformer;
 
 pub(crate) use activation::Activation;
-pub(crate) use backbone::{Backbone, BackboneConfig, StageConfig};
+pub(crate) use backbone::{Backbone, BackboneConfig, StageConfig, StemConfig};
 pub(crate) use convolution::{Convolution, ConvolutionConfig, Depthwise, DepthwiseConfig};
 pub(crate) use convolution::{Transposed, TransposedConfig};
 pub(crate) use host::HostMap;

@@ -1,14 +1,15 @@
 //! Reading lines of text.
 
 mod batch;
+mod neck;
 mod network;
 mod pitch;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use quire_core::PageImage;
 
-pub(crate) use network::{SMALL as WEIGHTS, SMALL_CHARSET};
 pub use network::{Step, TextRecognizer, TextRecognizerConfig};
+pub(crate) use network::{charset_of, weights_of};
 
 pub use pitch::FIRST as FIRST_SQUEEZE;
 
