@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::mode::Mode;
 use crate::read::Reader;
+use crate::times::{self, Times};
 use crate::{classify, detect, layout, recognize};
 
 /// Name of the engine in rows.
@@ -102,6 +103,16 @@ impl PpOcr {
     /// When the page took the engine down; the engine itself goes on.
     pub fn read_page(&self, request: &PageRequest) -> Result<Recognition, Trouble> {
         self.pool.install(|| self.read_contained(request))
+    }
+
+    /// Reads one page and tells where the time went.
+    ///
+    /// # Errors
+    /// As [`Self::read_page`].
+    pub fn read_page_timed(&self, request: &PageRequest) -> Result<(Recognition, Times), Trouble> {
+        let read = || times::recorded(|| self.read_contained(request));
+        let (result, times) = self.pool.install(read);
+        result.map(|recognition| (recognition, times))
     }
 
     fn read_contained(&self, request: &PageRequest) -> Result<Recognition, Trouble> {

@@ -26,8 +26,10 @@ mod orientation;
 pub mod pixels;
 mod read;
 pub mod recognize;
+mod times;
 mod weights;
 
 pub use engine::{PpOcr, PpOcrOptions};
 pub use mode::Mode;
+pub use times::{Stage, StageTime, Times};
 pub use weights::WeightsError;

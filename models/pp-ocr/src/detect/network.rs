@@ -7,7 +7,7 @@ use crate::mode::Mode;
 use crate::nn::{
     Activation, Backbone, BackboneConfig, Convolution, ConvolutionConfig, Depthwise,
     DepthwiseConfig, FeatureMap, HostMap, Squeeze, SqueezeConfig, StageConfig, StemConfig,
-    Transposed, TransposedConfig,
+    Transposed, TransposedConfig, WorkMap,
 };
 use crate::weights::{Weights, WeightsError};
 
@@ -30,6 +30,8 @@ pub struct TextDetectorConfig {
     pyramid: usize,
     /// Size of the kernels that smooth the pyramid.
     smooth: usize,
+    /// Whether it ends lines at wide spaces.
+    splits_lines: bool,
 }
 
 impl TextDetectorConfig {
@@ -39,6 +41,7 @@ impl TextDetectorConfig {
             backbone: backbone(24, [48, 96, 192, 384]),
             pyramid: 96,
             smooth: 7,
+            splits_lines: false,
         }
     }
 
@@ -48,6 +51,7 @@ impl TextDetectorConfig {
             backbone: backbone(16, [32, 48, 64, 160]),
             pyramid: 64,
             smooth: 5,
+            splits_lines: true,
         }
     }
 
@@ -61,6 +65,7 @@ impl TextDetectorConfig {
             backbone: self.backbone.load(&mut weights)?,
             neck: Neck::load(&mut weights, self)?,
             head: Head::load(&mut weights, self.pyramid)?,
+            splits_lines: self.splits_lines,
         };
         weights.finish()?;
         Ok(detector)
@@ -91,6 +96,9 @@ pub struct TextDetector {
     backbone: Backbone,
     neck: Neck,
     head: Head,
+    /// Whether it ends lines at wide spaces.
+    #[module(skip)]
+    pub(super) splits_lines: bool,
 }
 
 impl TextDetector {
@@ -135,6 +143,11 @@ impl TextDetector {
             None => self.walk(&images).into_rows(),
         };
         rows.reshape([batch, 1, height, width])
+    }
+
+    /// What [`Self::forward`] multiplies and adds for images of this size.
+    pub fn multiply_adds(&self, dims: [usize; 4]) -> u64 {
+        WorkMap::count(dims, |images| self.walk(images))
     }
 
     fn walk<M: FeatureMap>(&self, images: &M) -> M {

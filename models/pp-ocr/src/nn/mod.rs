@@ -15,6 +15,7 @@ mod separable;
 mod squeeze;
 mod tensors;
 mod transformer;
+mod work;
 
 pub(crate) use activation::Activation;
 pub(crate) use backbone::{Backbone, BackboneConfig, StageConfig, StemConfig};
@@ -26,6 +27,7 @@ pub(crate) use mixer::{Mixer, MixerConfig};
 pub(crate) use separable::{Separable, SeparableConfig};
 pub(crate) use squeeze::{Squeeze, SqueezeConfig};
 pub(crate) use transformer::{LayerNorm, Transformer, TransformerConfig};
+pub(crate) use work::WorkMap;
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -4,10 +4,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::neck::{AttentiveConfig, Neck, NeckConfig};
+use super::pitch::Pitch;
 use crate::mode::Mode;
 use crate::nn::{
     Backbone, BackboneConfig, Convolution, ConvolutionConfig, FeatureMap, HostMap, StageConfig,
-    StemConfig,
+    StemConfig, WorkMap,
 };
 use crate::weights::{Weights, WeightsError};
 
@@ -39,6 +40,7 @@ pub struct TextRecognizerConfig {
     neck: NeckConfig,
     /// Channels that leave the neck.
     channels: usize,
+    pitch: Pitch,
 }
 
 impl TextRecognizerConfig {
@@ -59,6 +61,7 @@ impl TextRecognizerConfig {
                 n_blocks: 2,
             }),
             channels: 120,
+            pitch: Pitch::SMALL,
         }
     }
 
@@ -76,6 +79,7 @@ impl TextRecognizerConfig {
             },
             neck: NeckConfig::Local,
             channels: 80,
+            pitch: Pitch::TINY,
         }
     }
 
@@ -100,6 +104,7 @@ impl TextRecognizerConfig {
                 .rounded()
                 .load(&mut weights, "head")?,
             charset,
+            pitch: self.pitch,
         };
         weights.finish()?;
         Ok(recognizer)
@@ -129,6 +134,8 @@ pub struct TextRecognizer {
     head: Convolution,
     #[module(skip)]
     charset: &'static str,
+    #[module(skip)]
+    pub(super) pitch: Pitch,
 }
 
 /// What the recognizer takes a step of a line for.
@@ -159,6 +166,11 @@ impl TextRecognizer {
             Mode::Tiny => TextRecognizerConfig::tiny(),
         };
         config.load(weights_of(mode), charset_of(mode), device)
+    }
+
+    /// By how much lines are narrowed before anything is known of their page.
+    pub fn first_squeeze(&self) -> f32 {
+        self.pitch.first
     }
 
     /// The characters in the order of their classes, which start at 1; the last is the space.
@@ -207,6 +219,11 @@ impl TextRecognizer {
                     .collect()
             })
             .collect()
+    }
+
+    /// What [`Self::steps`] multiplies and adds for lines of this size.
+    pub fn multiply_adds(&self, dims: [usize; 4]) -> u64 {
+        WorkMap::count(dims, |lines| self.features(lines).likeliest(&self.head))
     }
 
     /// # Shapes
