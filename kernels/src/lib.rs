@@ -13,6 +13,7 @@
 //! | the likeliest output of very many | [`likeliest`] |
 //! | norms, softmax | [`rms_norm`], [`softmax`] |
 //! | memory read, for measuring it | [`read_through`] |
+//! | the most that a core can do, for measuring it | [`multiply_on_registers`] |
 //!
 //! # Same rows, same result
 //! Every sum of a row is added up in one order, which depends on the width of the matrix and on the
@@ -26,6 +27,7 @@
 mod attention;
 mod likeliest;
 mod memory;
+mod peak;
 mod pointwise;
 mod product;
 mod rows;
@@ -35,6 +37,7 @@ mod vectors;
 pub use attention::{Attend, PAGE, attend};
 pub use likeliest::{Likeliest, likeliest};
 pub use memory::read_through;
+pub use peak::multiply_on_registers;
 pub use pointwise::{rms_norm, softmax};
 pub use product::{Gate, Product, gate, multiply};
 pub use rows::Rows;
