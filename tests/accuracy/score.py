@@ -44,29 +44,37 @@ def pages_by_name(dataset):
     return names
 
 
+def is_spaced(name):
+    return not re.match(r"zh|mix", name) and "-zh" not in name
+
+
+def errors(name, expected, found):
+    """Edit distance of a page of a document, and the length of its truth."""
+    spaced = is_spaced(name)
+    expected = normalise(expected, spaced)
+    return Levenshtein.distance(expected, normalise(found, spaced)), len(expected)
+
+
 def main(dataset, truth):
     read = pages_by_name(pathlib.Path(dataset))
     pooled = collections.Counter()
     for path in sorted(pathlib.Path(truth).glob("*.gt.txt")):
         name = path.name[: -len(".gt.txt")]
-        spaced = not re.match(r"zh|mix", name) and "-zh" not in name
-        errors = length = 0
+        wrong = length = 0
         pages = path.read_text("utf-8").rstrip("\f\n").split("\f")
         for number, page in enumerate(pages, 1):
-            expected = normalise(page, spaced)
-            found = normalise(read.get(name, {}).get(number, ""), spaced)
-            errors += Levenshtein.distance(expected, found)
-            length += len(expected)
+            on_page, of = errors(name, page, read.get(name, {}).get(number, ""))
+            wrong, length = wrong + on_page, length + of
         missing = "" if name in read else "\tnot in the dataset"
-        print(f"{name}\t{100 * errors / max(length, 1):.2f}%\t{errors}/{length}{missing}")
+        print(f"{name}\t{100 * wrong / max(length, 1):.2f}%\t{wrong}/{length}{missing}")
         if name in read:
-            script = "spaced" if spaced else "unspaced"
-            pooled.update({(script, "errors"): errors, (script, "length"): length})
-            pooled.update({("all", "errors"): errors, ("all", "length"): length})
+            script = "spaced" if is_spaced(name) else "unspaced"
+            pooled.update({(script, "errors"): wrong, (script, "length"): length})
+            pooled.update({("all", "errors"): wrong, ("all", "length"): length})
     for script in ("spaced", "unspaced", "all"):
-        errors, length = pooled[script, "errors"], pooled[script, "length"]
+        wrong, length = pooled[script, "errors"], pooled[script, "length"]
         if length:
-            print(f"pooled {script}\t{100 * errors / length:.3f}%\t{errors}/{length}")
+            print(f"pooled {script}\t{100 * wrong / length:.3f}%\t{wrong}/{length}")
 
 
 if __name__ == "__main__":

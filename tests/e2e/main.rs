@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test, too")]
 
+mod bench;
 mod command;
 mod crash;
 mod deepseek;

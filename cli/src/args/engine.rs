@@ -3,7 +3,7 @@
 use clap::Args as ClapArgs;
 use toml::Value;
 
-use crate::settings::FlagValue;
+use crate::settings::{FlagValue, MODE};
 
 /// Which engine reads, and how.
 #[derive(Debug, Clone, Default, ClapArgs)]
@@ -14,7 +14,8 @@ pub(crate) struct EngineArgs {
     /// Checkpoint of deepseek-ocr: a folder, or a URI of a store
     #[arg(long, value_name = "DIR | URI")]
     pub model: Option<String>,
-    /// Mode of deepseek-ocr: tiny, small, base, large, gundam [default: gundam]
+    /// Mode of pp-ocr: small, tiny [default: small]; of deepseek-ocr: tiny, small, base, large,
+    /// gundam [default: gundam]
     #[arg(long, value_name = "MODE")]
     pub mode: Option<String>,
     /// Where deepseek-ocr runs: cpu, cuda:0,1, vulkan:0 or wgpu:0 [default: cpu]
@@ -31,7 +32,7 @@ impl EngineArgs {
         let values = [
             ("engine.name", &self.engine, "--engine"),
             ("deepseek_ocr.model", &self.model, "--model"),
-            ("deepseek_ocr.mode", &self.mode, "--mode"),
+            (MODE, &self.mode, "--mode"),
             ("deepseek_ocr.device", &self.device, "--device"),
             ("deepseek_ocr.dtype", &self.dtype, "--dtype"),
         ];

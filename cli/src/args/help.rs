@@ -32,6 +32,7 @@ Keeping a fleet:
   recover      Make a new database from what lies beside OUT, after the old one is lost
 
 Checks:
+  bench        Measure how fast this machine reads, and where the time goes
   study        Measure how engines and modes read documents whose text is known
   model        Check the checkpoint of a model that you bring
   doctor       Check this machine, a place for datasets, a database, or the way to a coordinator

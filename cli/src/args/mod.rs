@@ -1,5 +1,6 @@
 //! What was typed. Nothing below [`crate::settings`] sees a flag.
 
+mod bench;
 mod engine;
 mod fleet;
 mod help;
@@ -13,6 +14,7 @@ use toml::Value;
 
 use crate::settings::{FlagValue, Span};
 
+pub(crate) use bench::BenchArgs;
 pub(crate) use engine::EngineArgs;
 pub(crate) use fleet::{
     CoordinatorArgs, CoordinatorUrl, JobArgs, NodeAction, NodeArgs, RecoverArgs, ResumeArgs,
@@ -91,6 +93,8 @@ pub(crate) enum Command {
     Tenants(TenantsArgs),
     /// Make a new database from what lies beside OUT, after the old one is lost
     Recover(RecoverArgs),
+    /// Measure how fast this machine reads, and where the time goes
+    Bench(BenchArgs),
     /// Measure how engines and modes read documents whose text is known
     Study(StudyArgs),
     /// Check the checkpoint of a model that you bring
@@ -388,6 +392,7 @@ impl Command {
             Self::Workers(args) => fleet::coordinator_url(args.coordinator.as_ref()),
             Self::Tenants(args) => fleet::coordinator_url(args.coordinator.as_ref()),
             Self::Recover(args) => args.flag_values(),
+            Self::Bench(args) => args.flag_values(),
             Self::Study(args) => args.flag_values(),
             Self::Doctor(args) => fleet::coordinator_url(args.coordinator.as_ref()),
             Self::Verify(_)

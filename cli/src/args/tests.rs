@@ -86,6 +86,15 @@ fn every_flag_of_the_fleet_reaches_its_setting() {
     );
     assert_eq!((submit.job.shard_pages, submit.render.dpi), (7, 200.0));
     assert_eq!(submit.deepseek_ocr.mode, "small");
+    for command in [
+        "run a --out o",
+        "submit a --out o",
+        "worker",
+        "study compression a",
+    ] {
+        let settings = settings_of(&format!("quire {command} --mode tiny"));
+        assert_eq!(settings.engine.mode, "tiny", "{command}");
+    }
     for line in [
         "quire status --coordinator https://c:2",
         "quire pause j-0123456789ab --reason x --coordinator https://c:2",

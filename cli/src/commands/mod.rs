@@ -1,5 +1,6 @@
 //! One file for each command.
 
+mod bench;
 mod cancel;
 mod control;
 mod coordinator;
@@ -49,6 +50,7 @@ pub(crate) async fn execute(context: Context, command: Command) -> Outcome<ExitC
         Command::Workers(args) => done(workers::execute(&context, args).await),
         Command::Tenants(args) => done(tenants::execute(&context, args).await),
         Command::Recover(args) => recover::execute(&context, args).await,
+        Command::Bench(args) => done(bench::execute(&context, args).await),
         Command::Study(args) => study::execute(&context, args).await,
         Command::Settings => done(settings::execute(&context)),
         // Answered in `main`, before anything is started.

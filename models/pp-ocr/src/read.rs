@@ -12,8 +12,10 @@ use crate::ctc::ReadText;
 use crate::detect::{TextDetector, find_lines};
 use crate::layout::{LayoutDetector, find_regions};
 use crate::line::TextLine;
+use crate::mode::Mode;
 use crate::orientation::{self, Upright};
-use crate::recognize::{FIRST_SQUEEZE, TextRecognizer, read_lines, squeeze_for};
+use crate::recognize::{TextRecognizer, read_lines, squeeze_for};
+use crate::times::{self, Stage};
 use crate::weights::WeightsError;
 
 /// Lines that are less sure are not text: rules, logos, drawings, dirt.
@@ -44,10 +46,10 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn load(device: &Device) -> Result<Self, WeightsError> {
-        let recognizer = TextRecognizer::load(device)?;
+    pub(crate) fn load(mode: Mode, device: &Device) -> Result<Self, WeightsError> {
+        let recognizer = TextRecognizer::of(mode, device)?;
         Ok(Self {
-            detector: TextDetector::load(device)?,
+            detector: TextDetector::of(mode, device)?,
             classifier: AngleClassifier::load(device)?,
             layout: LayoutDetector::load(device)?,
             charset: recognizer.charset().collect(),
@@ -107,7 +109,8 @@ impl Reader {
     }
 
     pub(crate) fn find(&self, image: &PageImage) -> Vec<TextLine> {
-        let found = find_lines(&self.detector, &self.device, image);
+        let find = || find_lines(&self.detector, &self.device, image);
+        let found = times::stage(Stage::Detect, find);
         found
             .into_iter()
             .map(|found| reading_direction(found.line))
@@ -116,7 +119,7 @@ impl Reader {
 
     /// Reads the first few lines of a page.
     pub(crate) fn read_sample(&self, image: &PageImage, lines: &[TextLine]) -> Vec<ReadText> {
-        self.read_lines(image, lines, FIRST_SQUEEZE)
+        self.read_lines(image, lines, self.recognizer.first_squeeze())
     }
 
     fn read_lines(&self, image: &PageImage, lines: &[TextLine], squeeze: f32) -> Vec<ReadText> {
@@ -131,12 +134,13 @@ impl Reader {
     }
 
     pub(crate) fn upside_down(&self, image: &PageImage, lines: &[TextLine]) -> Vec<f32> {
-        upside_down(&self.classifier, &self.device, image, lines)
+        let look = || upside_down(&self.classifier, &self.device, image, lines);
+        times::stage(Stage::Classify, look)
     }
 
     /// Reads the lines without a text, and upside down those that read badly and look so.
     fn read_rest(&self, image: &PageImage, lines: &[TextLine], texts: &mut [Option<ReadText>]) {
-        let squeeze = squeeze_for(lines, texts);
+        let squeeze = squeeze_for(&self.recognizer, lines, texts);
         let rest: Vec<usize> = (0..lines.len())
             .filter(|&index| texts[index].is_none())
             .collect();
@@ -178,15 +182,17 @@ impl Reader {
         let regions = if image.width.min(image.height) < MIN_EDGE {
             Vec::new()
         } else {
-            find_regions(&self.layout, &self.device, image)
+            let find = || find_regions(&self.layout, &self.device, image);
+            times::stage(Stage::Layout, find)
         };
-        let page = compose(PageInput {
+        let input = PageInput {
             width_px: image.width,
             height_px: image.height,
             lines,
             regions,
             image: Some(image),
-        });
+        };
+        let page = times::stage(Stage::Compose, || compose(input));
         Recognition {
             text: page.text,
             blocks: page.blocks,

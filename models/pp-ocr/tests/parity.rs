@@ -1,7 +1,8 @@
 //! The networks against onnxruntime, on the fixtures that `reference/generate.py` writes.
 //!
 //! Large kernels are rounded to 16 bits, so values differ a little; 2e-3 of a probability is far
-//! below every threshold of the engine. Boxes of the layout detector are logits, and their
+//! below every threshold of the engine. The narrow layers of the tiny networks average less of it
+//! away: 1.3e-3 here, and 6e-3 where onnxruntime is made to round as the products in fixed point do. Boxes of the layout detector are logits, and their
 //! difference is seen through the expectation that they stand for, in units of a stride.
 
 #![allow(
@@ -14,13 +15,16 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
+use pp_ocr::Mode;
 use pp_ocr::classify::AngleClassifier;
+use pp_ocr::ctc::decode;
 use pp_ocr::detect::TextDetector;
 use pp_ocr::layout::{LayoutDetector, N_BINS};
 use pp_ocr::recognize::TextRecognizer;
 use safetensors::SafeTensors;
 
 const TOLERANCE: f32 = 2e-3;
+const TINY_TOLERANCE: f32 = 1e-2;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -88,6 +92,11 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 #[track_caller]
 fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
+    assert_within(TOLERANCE, what, found, expected);
+}
+
+#[track_caller]
+fn assert_within(tolerance: f32, what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let error = found
         .iter()
@@ -95,19 +104,38 @@ fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, f32::max);
     println!("{what}: greatest error {error:.2e}");
-    assert!(error <= TOLERANCE, "{what}: greatest error {error}");
+    assert!(error <= tolerance, "{what}: greatest error {error}");
+}
+
+fn tolerance(mode: Mode) -> f32 {
+    match mode {
+        Mode::Small => TOLERANCE,
+        Mode::Tiny => TINY_TOLERANCE,
+    }
+}
+
+/// The fixture of a network that each mode has its own of.
+fn expected(mode: Mode, network: &str) -> Expected {
+    match mode {
+        Mode::Small => Expected::read(&format!("{network}.safetensors")),
+        Mode::Tiny => Expected::read(&format!("tiny-{network}.safetensors")),
+    }
+}
+
+fn recognizer(mode: Mode) -> TextRecognizer {
+    TextRecognizer::of(mode, &Device::flex()).unwrap()
 }
 
 #[test]
-fn detector_gives_the_published_map() {
-    let detector = TextDetector::load(&Device::flex()).unwrap();
-    let map = detector.forward(half(&["detector.png"]));
-    assert_eq!(map.dims(), [1, 1, 96, 160]);
-    assert_close(
-        "map",
-        &values(map),
-        &Expected::read("detector.safetensors").floats("map"),
-    );
+fn detectors_give_the_published_maps() {
+    for mode in Mode::ALL {
+        let detector = TextDetector::of(mode, &Device::flex()).unwrap();
+        let map = detector.forward(half(&["detector.png"]));
+        assert_eq!(map.dims(), [1, 1, 96, 160]);
+        let expected = expected(mode, "detector").floats("map");
+        let what = format!("{mode:?} map");
+        assert_within(tolerance(mode), &what, &values(map), &expected);
+    }
 }
 
 #[test]
@@ -119,72 +147,72 @@ fn classifier_gives_the_published_probabilities() {
 }
 
 #[test]
-fn recognizer_gives_the_published_probabilities() {
-    let recognizer = TextRecognizer::load(&Device::flex()).unwrap();
-    let lines = half(&["recognizer_0.png", "recognizer_1.png"]);
-    let probabilities = softmax(recognizer.forward(lines), 2);
-    let [n_lines, n_steps, n_classes] = probabilities.dims();
-    assert_eq!([n_lines, n_steps, n_classes], [2, 44, 18710]);
-    let probabilities = values(probabilities);
-    let expected = Expected::read("recognizer.safetensors");
-    let classes = expected.indices("classes");
-    let n_top = classes.len() / (n_lines * n_steps);
-    let found: Vec<f32> = classes
-        .iter()
-        .enumerate()
-        .map(|(place, class)| probabilities[place / n_top * n_classes + class])
-        .collect();
-    assert_close("probabilities", &found, &expected.floats("probabilities"));
-}
-
-#[test]
-fn recognizer_reads_the_lines() {
-    let recognizer = TextRecognizer::load(&Device::flex()).unwrap();
-    let lines = half(&["recognizer_0.png", "recognizer_1.png"]);
-    let charset: Vec<&str> = recognizer.charset().collect();
-    let read: Vec<String> = recognizer
-        .steps(lines)
-        .iter()
-        .map(|steps| {
-            let mut last = 0;
-            let mut text = String::new();
-            for step in steps {
-                if step.class != last && step.class != 0 {
-                    text.push_str(charset[step.class - 1]);
-                }
-                last = step.class;
-            }
-            text
-        })
-        .collect();
-    assert_eq!(read, ["Quire reads pages, 2026", "read: 37% (of $5) [a+b]"]);
-}
-
-#[test]
-fn steps_agree_with_the_logits() {
-    let recognizer = TextRecognizer::load(&Device::flex()).unwrap();
-    let lines = half(&["recognizer_0.png", "recognizer_1.png"]);
-    let probabilities = softmax(recognizer.forward(lines.clone()), 2);
-    let n_classes = probabilities.dims()[2];
-    let probabilities = values(probabilities);
-    let steps = recognizer.steps(lines).concat();
-    assert_eq!(steps.len() * n_classes, probabilities.len());
-    for (step, probabilities) in steps.iter().zip(probabilities.chunks_exact(n_classes)) {
-        let greatest = probabilities.iter().copied().fold(0.0, f32::max);
-        assert!((probabilities[step.class] - greatest).abs() < 1e-5);
-        assert!((step.probability - greatest).abs() < 1e-4);
+fn recognizers_give_the_published_probabilities() {
+    for (mode, n_expected) in [(Mode::Small, 18710), (Mode::Tiny, 6906)] {
+        let lines = half(&["recognizer_0.png", "recognizer_1.png"]);
+        let probabilities = softmax(recognizer(mode).forward(lines), 2);
+        let [n_lines, n_steps, n_classes] = probabilities.dims();
+        assert_eq!([n_lines, n_steps, n_classes], [2, 44, n_expected]);
+        let probabilities = values(probabilities);
+        let expected = expected(mode, "recognizer");
+        let classes = expected.indices("classes");
+        let n_top = classes.len() / (n_lines * n_steps);
+        let found: Vec<f32> = classes
+            .iter()
+            .enumerate()
+            .map(|(place, class)| probabilities[place / n_top * n_classes + class])
+            .collect();
+        let expected = expected.floats("probabilities");
+        let what = format!("{mode:?} probabilities");
+        assert_within(tolerance(mode), &what, &found, &expected);
     }
 }
 
 #[test]
-fn recognizer_reads_a_line_alike_alone_and_in_a_batch() {
-    let recognizer = TextRecognizer::load(&Device::flex()).unwrap();
-    let together = recognizer.steps(half(&["recognizer_0.png", "recognizer_1.png"]));
-    let alone = recognizer.steps(half(&["recognizer_1.png"]));
-    assert_eq!(together[1].len(), alone[0].len());
-    for (together, alone) in together[1].iter().zip(&alone[0]) {
-        assert_eq!(together.class, alone.class);
-        assert!((together.probability - alone.probability).abs() < 1e-5);
+fn recognizers_read_the_lines() {
+    for mode in Mode::ALL {
+        let recognizer = recognizer(mode);
+        let lines = half(&["recognizer_0.png", "recognizer_1.png"]);
+        let charset: Vec<&str> = recognizer.charset().collect();
+        let read: Vec<String> = recognizer
+            .steps(lines)
+            .iter()
+            .map(|steps| decode(steps, &charset).text)
+            .collect();
+        let written = ["Quire reads pages, 2026", "read: 37% (of $5) [a+b]"];
+        assert_eq!(read, written, "{mode:?}");
+    }
+}
+
+#[test]
+fn steps_agree_with_the_logits() {
+    for mode in Mode::ALL {
+        let recognizer = recognizer(mode);
+        let lines = half(&["recognizer_0.png", "recognizer_1.png"]);
+        let probabilities = softmax(recognizer.forward(lines.clone()), 2);
+        let n_classes = probabilities.dims()[2];
+        let probabilities = values(probabilities);
+        let steps = recognizer.steps(lines).concat();
+        assert_eq!(steps.len() * n_classes, probabilities.len());
+        for (step, probabilities) in steps.iter().zip(probabilities.chunks_exact(n_classes)) {
+            let greatest = probabilities.iter().copied().fold(0.0, f32::max);
+            assert!((probabilities[step.class] - greatest).abs() < 1e-5);
+            assert!((step.probability - greatest).abs() < 1e-4);
+        }
+    }
+}
+
+#[test]
+fn recognizers_read_a_line_alike_alone_and_in_a_batch() {
+    for mode in Mode::ALL {
+        let recognizer = recognizer(mode);
+        let together = recognizer.steps(half(&["recognizer_0.png", "recognizer_1.png"]));
+        let alone = recognizer.steps(half(&["recognizer_1.png"]));
+        assert_eq!(together[1].len(), alone[0].len());
+        for (together, alone) in together[1].iter().zip(&alone[0]) {
+            assert_eq!(together.class, alone.class);
+            assert!((together.probability - alone.probability).abs() < 1e-5);
+        }
     }
 }
 

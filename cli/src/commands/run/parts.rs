@@ -119,6 +119,7 @@ async fn engine_choice(context: &Context, settings: &Settings) -> Outcome<Engine
     Ok(EngineChoice {
         name: settings.engine.name.clone(),
         n_pages: settings.run.n_workers(),
+        mode: settings.engine.pp_ocr_mode(),
         deepseek: settings.deepseek_ocr.clone(),
         model,
         cache: cache_folder(context),

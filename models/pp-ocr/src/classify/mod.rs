@@ -10,6 +10,7 @@ pub(crate) use network::MOBILE as WEIGHTS;
 
 use crate::crop::{LINE_HEIGHT, cut};
 use crate::line::TextLine;
+use crate::times::{self, Stage};
 
 /// Width of the classifier's input; longer lines are squeezed, shorter ones padded.
 const WIDTH: usize = 192;
@@ -39,8 +40,12 @@ pub fn upside_down(
         }
     }
     let data = TensorData::new(planes, [lines.len(), 3, LINE_HEIGHT, WIDTH]);
-    let output = classifier.forward(Tensor::<4>::from_data(data, device));
-    let output = output.into_data().convert::<f32>();
+    let input = Tensor::<4>::from_data(data, device);
+    let output = times::network(
+        Stage::Classify,
+        || classifier.multiply_adds([lines.len(), 3, LINE_HEIGHT, WIDTH]),
+        || classifier.forward(input).into_data().convert::<f32>(),
+    );
     let Ok(values) = output.as_slice::<f32>() else {
         return vec![0.0; lines.len()];
     };

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::nn::{
     Activation, Convolution, ConvolutionConfig, Depthwise, DepthwiseConfig, FeatureMap, HostMap,
-    Squeeze, SqueezeConfig,
+    Squeeze, SqueezeConfig, WorkMap,
 };
 use crate::weights::{Weights, WeightsError};
 
@@ -119,6 +119,11 @@ impl AngleClassifier {
             None => self.walk(&lines).into_rows(),
         };
         softmax(logits, 1)
+    }
+
+    /// What [`Self::forward`] multiplies and adds for lines of this size.
+    pub fn multiply_adds(&self, dims: [usize; 4]) -> u64 {
+        WorkMap::count(dims, |lines| self.walk(lines))
     }
 
     fn walk<M: FeatureMap>(&self, lines: &M) -> M {

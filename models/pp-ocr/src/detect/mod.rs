@@ -1,6 +1,7 @@
 //! Finding lines of text on a page.
 
 mod bend;
+mod join;
 pub(crate) mod network;
 pub mod postprocess;
 pub mod preprocess;
@@ -8,12 +9,13 @@ pub mod preprocess;
 use burn::tensor::{Device, Tensor, TensorData};
 use quire_core::PageImage;
 
-pub(crate) use network::SMALL as WEIGHTS;
+pub(crate) use network::weights_of;
 pub use network::{TextDetector, TextDetectorConfig};
 pub use postprocess::{ProbabilityMap, TextBox};
 pub use preprocess::{InputSize, Look};
 
 use crate::pixels::{Normalization, resampled};
+use crate::times::{self, Stage};
 
 /// Looks at a page at most; a newspaper page takes three.
 const MAX_LOOKS: usize = 3;
@@ -32,8 +34,12 @@ pub fn find_lines(detector: &TextDetector, device: &Device, image: &PageImage) -
         size = larger;
         found = look(detector, device, image, size);
     }
-    let lines = found.lines.into_iter();
+    let lines = match detector.splits_lines {
+        true => join::joined(found.lines),
+        false => found.lines,
+    };
     lines
+        .into_iter()
         .map(|text_box| text_box.scaled_to(size, image))
         .collect()
 }
@@ -42,7 +48,11 @@ fn look(detector: &TextDetector, device: &Device, image: &PageImage, size: Input
     let InputSize { width, height } = size;
     let planes = resampled(image, width, height, Normalization::SIGNED);
     let input = Tensor::<4>::from_data(TensorData::new(planes, [1, 3, height, width]), device);
-    let output = detector.forward(input).into_data().convert::<f32>();
+    let output = times::network(
+        Stage::Detect,
+        || detector.multiply_adds([1, 3, height, width]),
+        || detector.forward(input).into_data().convert::<f32>(),
+    );
     let values = output.as_slice::<f32>().unwrap_or_default();
     postprocess::look_at(&ProbabilityMap {
         width,

@@ -3,14 +3,24 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use crate::mode::Mode;
 use crate::nn::{
     Activation, Backbone, BackboneConfig, Convolution, ConvolutionConfig, Depthwise,
-    DepthwiseConfig, FeatureMap, HostMap, Squeeze, SqueezeConfig, StageConfig, Transposed,
-    TransposedConfig,
+    DepthwiseConfig, FeatureMap, HostMap, Squeeze, SqueezeConfig, StageConfig, StemConfig,
+    Transposed, TransposedConfig, WorkMap,
 };
 use crate::weights::{Weights, WeightsError};
 
 pub(crate) static SMALL: &[u8] = include_bytes!("../../assets/detector.safetensors");
+static TINY: &[u8] = include_bytes!("../../assets/tiny-detector.safetensors");
+
+/// Weights of the detector of a mode.
+pub(crate) fn weights_of(mode: Mode) -> &'static [u8] {
+    match mode {
+        Mode::Small => SMALL,
+        Mode::Tiny => TINY,
+    }
+}
 
 /// Configuration of a [`TextDetector`].
 #[derive(Debug, Clone)]
@@ -18,25 +28,30 @@ pub struct TextDetectorConfig {
     backbone: BackboneConfig,
     /// Channels of the feature pyramid; a quarter of them at each level reaches the head.
     pyramid: usize,
+    /// Size of the kernels that smooth the pyramid.
+    smooth: usize,
+    /// Whether it ends lines at wide spaces.
+    splits_lines: bool,
 }
 
 impl TextDetectorConfig {
     /// PP-OCRv6 small, 2.45 million parameters.
     pub fn small() -> Self {
-        let stage = |channels, stride: usize, squeezes: &[bool]| StageConfig {
-            channels,
-            stride: [stride; 2],
-            squeezes: squeezes.to_vec(),
-        };
-        let stages = vec![
-            stage(48, 1, &[true, false]),
-            stage(96, 2, &[true, false]),
-            stage(192, 2, &[true, false, true, false]),
-            stage(384, 2, &[true, false]),
-        ];
         Self {
-            backbone: BackboneConfig { stem: 24, stages },
+            backbone: backbone(24, [48, 96, 192, 384]),
             pyramid: 96,
+            smooth: 7,
+            splits_lines: false,
+        }
+    }
+
+    /// PP-OCRv6 tiny, 0.43 million parameters.
+    pub fn tiny() -> Self {
+        Self {
+            backbone: backbone(16, [32, 48, 64, 160]),
+            pyramid: 64,
+            smooth: 5,
+            splits_lines: true,
         }
     }
 
@@ -48,11 +63,30 @@ impl TextDetectorConfig {
         let mut weights = Weights::open("text detector", bytes, device)?;
         let detector = TextDetector {
             backbone: self.backbone.load(&mut weights)?,
-            neck: Neck::load(&mut weights, &self.backbone, self.pyramid)?,
+            neck: Neck::load(&mut weights, self)?,
             head: Head::load(&mut weights, self.pyramid)?,
+            splits_lines: self.splits_lines,
         };
         weights.finish()?;
         Ok(detector)
+    }
+}
+
+/// Both published sizes differ in their widths only.
+fn backbone(stem: usize, channels: [usize; 4]) -> BackboneConfig {
+    let stage = |channels, stride: usize, squeezes: &[bool]| StageConfig {
+        channels,
+        stride: [stride; 2],
+        squeezes: squeezes.to_vec(),
+    };
+    BackboneConfig {
+        stem: StemConfig::Forked(stem),
+        stages: vec![
+            stage(channels[0], 1, &[true, false]),
+            stage(channels[1], 2, &[true, false]),
+            stage(channels[2], 2, &[true, false, true, false]),
+            stage(channels[3], 2, &[true, false]),
+        ],
     }
 }
 
@@ -62,6 +96,9 @@ pub struct TextDetector {
     backbone: Backbone,
     neck: Neck,
     head: Head,
+    /// Whether it ends lines at wide spaces.
+    #[module(skip)]
+    pub(super) splits_lines: bool,
 }
 
 impl TextDetector {
@@ -70,7 +107,19 @@ impl TextDetector {
     /// # Errors
     /// When the embedded weights are damaged.
     pub fn load(device: &Device) -> Result<Self, WeightsError> {
-        TextDetectorConfig::small().load(SMALL, device)
+        Self::of(Mode::Small, device)
+    }
+
+    /// Loads the detector of a mode from the weights inside the program.
+    ///
+    /// # Errors
+    /// When the embedded weights are damaged.
+    pub fn of(mode: Mode, device: &Device) -> Result<Self, WeightsError> {
+        let config = match mode {
+            Mode::Small => TextDetectorConfig::small(),
+            Mode::Tiny => TextDetectorConfig::tiny(),
+        };
+        config.load(weights_of(mode), device)
     }
 
     /// Gives for every pixel the probability that it lies in the core of a line of text.
@@ -94,6 +143,11 @@ impl TextDetector {
             None => self.walk(&images).into_rows(),
         };
         rows.reshape([batch, 1, height, width])
+    }
+
+    /// What [`Self::forward`] multiplies and adds for images of this size.
+    pub fn multiply_adds(&self, dims: [usize; 4]) -> u64 {
+        WorkMap::count(dims, |images| self.walk(images))
     }
 
     fn walk<M: FeatureMap>(&self, images: &M) -> M {
@@ -126,12 +180,10 @@ struct Smooth {
 }
 
 impl Neck {
-    fn load(
-        weights: &mut Weights<'_>,
-        backbone: &BackboneConfig,
-        pyramid: usize,
-    ) -> Result<Self, WeightsError> {
-        let n_levels = backbone.stages.len();
+    fn load(weights: &mut Weights<'_>, config: &TextDetectorConfig) -> Result<Self, WeightsError> {
+        let pyramid = config.pyramid;
+        let stages = &config.backbone.stages;
+        let n_levels = stages.len();
         let share = pyramid / n_levels;
         let squeeze = |channels| SqueezeConfig {
             channels,
@@ -140,7 +192,7 @@ impl Neck {
         };
         let mut laterals = Vec::new();
         let mut smooths = Vec::new();
-        for (level, stage) in backbone.stages.iter().enumerate() {
+        for (level, stage) in stages.iter().enumerate() {
             let name = format!("neck.laterals.{level}");
             laterals.push(Lateral {
                 convolution: ConvolutionConfig::new(stage.channels, pyramid, 1)
@@ -150,7 +202,7 @@ impl Neck {
             });
             let name = format!("neck.smooths.{level}");
             smooths.push(Smooth {
-                depthwise: DepthwiseConfig::new(pyramid, 7)
+                depthwise: DepthwiseConfig::new(pyramid, config.smooth)
                     .load(weights, &format!("{name}.depthwise"))?,
                 convolution: ConvolutionConfig::new(pyramid, share, 1)
                     .without_bias()
@@ -226,12 +278,14 @@ mod tests {
 
     #[test]
     fn both_walks_give_the_same_map() {
-        let detector = TextDetector::load(&Device::flex()).unwrap();
-        for dims in [[1, 3, 32, 32], [2, 3, 96, 160]] {
-            let images = images(dims);
-            let host = HostMap::take(&images).unwrap();
-            let host = detector.walk(&host).into_rows();
-            assert_close(host, detector.walk(&images).into_rows(), 5e-3);
+        for mode in Mode::ALL {
+            let detector = TextDetector::of(mode, &Device::flex()).unwrap();
+            for dims in [[1, 3, 32, 32], [2, 3, 96, 160]] {
+                let images = images(dims);
+                let host = HostMap::take(&images).unwrap();
+                let host = detector.walk(&host).into_rows();
+                assert_close(host, detector.walk(&images).into_rows(), 5e-3);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ pub use network::{INPUT_SIZE, LayoutDetector, LayoutLevel, N_BINS, N_CLASSES};
 pub use postprocess::LevelValues;
 
 use crate::pixels::{Normalization, resampled};
+use crate::times::{self, Stage};
 
 const NORMALIZATION: Normalization =
     Normalization::of([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
@@ -21,17 +22,21 @@ pub fn find_regions(detector: &LayoutDetector, device: &Device, image: &PageImag
     let [height, width] = INPUT_SIZE;
     let planes = resampled(image, width, height, NORMALIZATION);
     let data = TensorData::new(planes, [1, 3, height, width]);
-    let levels = detector
-        .forward(Tensor::<4>::from_data(data, device))
-        .map(|level| {
-            let stride = level.stride;
-            let scores = level.scores.into_data().convert::<f32>();
-            let boxes = level.boxes.into_data().convert::<f32>();
-            LevelValues {
-                scores: scores.try_to_vec().unwrap_or_default(),
-                boxes: boxes.try_to_vec().unwrap_or_default(),
-                stride,
-            }
-        });
+    let input = Tensor::<4>::from_data(data, device);
+    let levels = times::network(
+        Stage::Layout,
+        || detector.multiply_adds(),
+        || detector.forward(input),
+    );
+    let levels = levels.map(|level| {
+        let stride = level.stride;
+        let scores = level.scores.into_data().convert::<f32>();
+        let boxes = level.boxes.into_data().convert::<f32>();
+        LevelValues {
+            scores: scores.try_to_vec().unwrap_or_default(),
+            boxes: boxes.try_to_vec().unwrap_or_default(),
+            stride,
+        }
+    });
     postprocess::regions_of(&levels)
 }

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, s};
 
 use crate::nn::{
     Activation, Convolution, ConvolutionConfig, FeatureMap, HostMap, Separable, SeparableConfig,
+    WorkMap,
 };
 use crate::weights::{Weights, WeightsError};
 
@@ -105,6 +106,12 @@ impl LayoutDetector {
             },
             None => unreachable!("there are as many heads as strides"),
         })
+    }
+
+    /// What [`Self::forward`] multiplies and adds.
+    pub fn multiply_adds(&self) -> u64 {
+        let [height, width] = INPUT_SIZE;
+        WorkMap::count([1, 3, height, width], |image| self.walk(image))
     }
 
     /// # Shapes

@@ -8,9 +8,15 @@ use crate::weights::{Weights, WeightsError};
 /// Configuration of a [`Backbone`].
 #[derive(Debug, Clone)]
 pub(crate) struct BackboneConfig {
-    /// Channels inside the stem.
-    pub(crate) stem: usize,
+    pub(crate) stem: StemConfig,
     pub(crate) stages: Vec<StageConfig>,
+}
+
+/// Configuration of a [`Stem`], with the channels inside it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum StemConfig {
+    Forked(usize),
+    Plain(usize),
 }
 
 /// Configuration of a [`Stage`].
@@ -27,7 +33,7 @@ impl BackboneConfig {
     /// Loads `stem` and `stages`.
     pub(crate) fn load(&self, weights: &mut Weights<'_>) -> Result<Backbone, WeightsError> {
         let first = self.stages.first().map_or(0, |stage| stage.channels);
-        let stem = Stem::load(weights, self.stem, first)?;
+        let stem = self.stem.load(weights, first)?;
         let mut stages = Vec::new();
         let mut channels = first;
         for (index, config) in self.stages.iter().enumerate() {
@@ -91,9 +97,16 @@ impl Backbone {
     }
 }
 
+/// What brings an image to a quarter of its size.
+#[derive(Module, Debug)]
+enum Stem {
+    Forked(ForkedStem),
+    Plain(PlainStem),
+}
+
 /// Two ways side by side, a maximum and two small convolutions, between strided convolutions.
 #[derive(Module, Debug)]
-struct Stem {
+struct ForkedStem {
     enter: Convolution,
     left_a: Convolution,
     left_b: Convolution,
@@ -101,34 +114,57 @@ struct Stem {
     leave: Convolution,
 }
 
-impl Stem {
-    fn load(
-        weights: &mut Weights<'_>,
-        channels: usize,
-        channels_out: usize,
-    ) -> Result<Self, WeightsError> {
-        let mut layer = |name: &str, config: ConvolutionConfig| {
+/// Two strided convolutions.
+#[derive(Module, Debug)]
+struct PlainStem {
+    enter: Convolution,
+    leave: Convolution,
+}
+
+impl StemConfig {
+    /// Loads the layers of `stem`.
+    fn load(self, weights: &mut Weights<'_>, channels_out: usize) -> Result<Stem, WeightsError> {
+        let mut layer = |name: &str, config: ConvolutionConfig, activation| {
             config
-                .activation(Activation::Relu)
+                .activation(activation)
                 .load(weights, &format!("stem.{name}"))
         };
-        Ok(Self {
-            enter: layer("enter", halving(3, channels))?,
-            left_a: layer("left_a", ConvolutionConfig::new(channels, channels / 2, 2))?,
-            left_b: layer("left_b", ConvolutionConfig::new(channels / 2, channels, 2))?,
-            merge: layer("merge", halving(2 * channels, channels))?,
-            leave: layer("leave", ConvolutionConfig::new(channels, channels_out, 1))?,
-        })
+        let relu = Activation::Relu;
+        let unstrided = ConvolutionConfig::new;
+        match self {
+            Self::Forked(channels) => Ok(Stem::Forked(ForkedStem {
+                enter: layer("enter", halving(3, channels), relu)?,
+                left_a: layer("left_a", unstrided(channels, channels / 2, 2), relu)?,
+                left_b: layer("left_b", unstrided(channels / 2, channels, 2), relu)?,
+                merge: layer("merge", halving(2 * channels, channels), relu)?,
+                leave: layer("leave", unstrided(channels, channels_out, 1), relu)?,
+            })),
+            Self::Plain(channels) => Ok(Stem::Plain(PlainStem {
+                enter: layer("enter", halving(3, channels), Activation::Gelu)?,
+                leave: layer(
+                    "leave",
+                    halving(channels, channels_out),
+                    Activation::Identity,
+                )?,
+            })),
+        }
     }
+}
 
+impl Stem {
     fn walk<M: FeatureMap>(&self, image: &M) -> M {
-        let entered = image.convolve(&self.enter);
-        let left = entered.convolve(&self.left_a).convolve(&self.left_b);
-        let right = entered.dilate();
-        drop(entered);
-        M::concat(vec![right, left])
-            .convolve(&self.merge)
-            .convolve(&self.leave)
+        match self {
+            Self::Forked(stem) => {
+                let entered = image.convolve(&stem.enter);
+                let left = entered.convolve(&stem.left_a).convolve(&stem.left_b);
+                let right = entered.dilate();
+                drop(entered);
+                M::concat(vec![right, left])
+                    .convolve(&stem.merge)
+                    .convolve(&stem.leave)
+            }
+            Self::Plain(stem) => image.convolve(&stem.enter).convolve(&stem.leave),
+        }
     }
 
     /// Walks a tall image band by band: the maps inside the stem are the largest of all, some
@@ -141,8 +177,8 @@ impl Stem {
         }
         let bands = (0..n_lines).step_by(BAND).map(|first| {
             let end = n_lines.min(first + BAND);
-            // A line of the output sees three lines of the image above it and seven below its
-            // first: a neighbor on each side is computed with what is missing there, and dropped.
+            // A line of the output sees at most three lines of the image above it and seven below
+            // its first: a neighbor on each side is computed with what is missing there, and dropped.
             let above = first.min(1);
             let seen = SCALE * (first - above)..height.min(SCALE * (end + 1));
             let band = self.walk(&image.lines(seen));
@@ -174,7 +210,7 @@ mod tests {
     #[test]
     fn bands_of_a_stem_join_to_what_it_gives_in_one_piece() {
         let mut weights = Weights::open("text detector", SMALL, &Device::flex()).unwrap();
-        let stem = Stem::load(&mut weights, 24, 48).unwrap();
+        let stem = StemConfig::Forked(24).load(&mut weights, 48).unwrap();
         for n_lines in [2 * BAND, 2 * BAND + 1, 3 * BAND, 4 * BAND - 1] {
             for missing in [0, 1, 3] {
                 let image = images([1, 3, SCALE * n_lines - missing, 20]);

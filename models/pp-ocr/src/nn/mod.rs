@@ -15,9 +15,10 @@ mod separable;
 mod squeeze;
 mod tensors;
 mod transformer;
+mod work;
 
 pub(crate) use activation::Activation;
-pub(crate) use backbone::{Backbone, BackboneConfig, StageConfig};
+pub(crate) use backbone::{Backbone, BackboneConfig, StageConfig, StemConfig};
 pub(crate) use convolution::{Convolution, ConvolutionConfig, Depthwise, DepthwiseConfig};
 pub(crate) use convolution::{Transposed, TransposedConfig};
 pub(crate) use host::HostMap;
@@ -26,6 +27,7 @@ pub(crate) use mixer::{Mixer, MixerConfig};
 pub(crate) use separable::{Separable, SeparableConfig};
 pub(crate) use squeeze::{Squeeze, SqueezeConfig};
 pub(crate) use transformer::{LayerNorm, Transformer, TransformerConfig};
+pub(crate) use work::WorkMap;
 
 #[cfg(test)]
 pub(crate) mod tests {

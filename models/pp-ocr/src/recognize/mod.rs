@@ -1,20 +1,20 @@
 //! Reading lines of text.
 
 mod batch;
+mod neck;
 mod network;
 mod pitch;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use quire_core::PageImage;
 
-pub(crate) use network::{SMALL as WEIGHTS, SMALL_CHARSET};
 pub use network::{Step, TextRecognizer, TextRecognizerConfig};
-
-pub use pitch::FIRST as FIRST_SQUEEZE;
+pub(crate) use network::{charset_of, weights_of};
 
 use crate::crop::{LINE_HEIGHT, cut};
 use crate::ctc::{ReadText, decode};
 use crate::line::TextLine;
+use crate::times::{self, Stage};
 
 /// Pixels of the input a step of the output.
 const STEP: usize = 8;
@@ -49,7 +49,7 @@ pub fn read_lines(
     let mut wider = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         let width = undistorted(&lines[index]);
-        if let Some(squeeze) = pitch::wider_for(&text.text, width, widths[index]) {
+        if let Some(squeeze) = recognizer.pitch.wider_for(&text.text, width, widths[index]) {
             crowded.push(index);
             wider.push(bounded(width * squeeze));
         }
@@ -62,13 +62,17 @@ pub fn read_lines(
 }
 
 /// How far the lines of a page may be narrowed, by those that were read before at
-/// [`FIRST_SQUEEZE`].
-pub fn squeeze_for(lines: &[TextLine], texts: &[Option<ReadText>]) -> f32 {
+/// [`TextRecognizer::first_squeeze`].
+pub fn squeeze_for(
+    recognizer: &TextRecognizer,
+    lines: &[TextLine],
+    texts: &[Option<ReadText>],
+) -> f32 {
     let known = lines.iter().zip(texts).filter_map(|(line, text)| {
         let text = text.as_ref().filter(|text| text.confidence >= SURE)?;
         Some((undistorted(line), text.text.as_str()))
     });
-    pitch::squeeze_for(known)
+    recognizer.pitch.squeeze_for(known)
 }
 
 fn read_at(
@@ -87,25 +91,44 @@ fn read_at(
             .max()
             .unwrap_or(0);
         let width = width.next_multiple_of(STEP);
-        let row = 3 * LINE_HEIGHT;
-        let mut planes = vec![0.0f32; members.len() * row * width];
-        for (&index, target) in members.iter().zip(planes.chunks_exact_mut(row * width)) {
-            let line = cut(image, &lines[index], widths[index]);
-            for (from, to) in line
-                .planes
-                .chunks_exact(line.width)
-                .zip(target.chunks_exact_mut(width))
-            {
-                to[..line.width].copy_from_slice(from);
-            }
-        }
-        let data = TensorData::new(planes, [members.len(), 3, LINE_HEIGHT, width]);
-        let steps = recognizer.steps(Tensor::<4>::from_data(data, device));
+        let planes = times::stage(Stage::Crop, || {
+            planes_of(image, lines, widths, &members, width)
+        });
+        let dims = [members.len(), 3, LINE_HEIGHT, width];
+        let input = Tensor::<4>::from_data(TensorData::new(planes, dims), device);
+        let recognized = || {
+            let multiply_adds = || recognizer.multiply_adds(dims);
+            times::network(Stage::Recognize, multiply_adds, || recognizer.steps(input))
+        };
+        let steps = times::stage(Stage::Recognize, recognized);
         for (&index, steps) in members.iter().zip(&steps) {
             texts[index] = decode(steps, charset);
         }
     }
     texts
+}
+
+/// Cuts the lines of a batch out of their page, one below the other.
+fn planes_of(
+    image: &PageImage,
+    lines: &[TextLine],
+    widths: &[usize],
+    members: &[usize],
+    width: usize,
+) -> Vec<f32> {
+    let row = 3 * LINE_HEIGHT;
+    let mut planes = vec![0.0f32; members.len() * row * width];
+    for (&index, target) in members.iter().zip(planes.chunks_exact_mut(row * width)) {
+        let line = cut(image, &lines[index], widths[index]);
+        for (from, to) in line
+            .planes
+            .chunks_exact(line.width)
+            .zip(target.chunks_exact_mut(width))
+        {
+            to[..line.width].copy_from_slice(from);
+        }
+    }
+    planes
 }
 
 /// Width of a line at the recognizer's height with its aspect kept.

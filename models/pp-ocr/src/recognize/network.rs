@@ -3,44 +3,83 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use super::neck::{AttentiveConfig, Neck, NeckConfig};
+use super::pitch::Pitch;
+use crate::mode::Mode;
 use crate::nn::{
-    Activation, Backbone, BackboneConfig, Convolution, ConvolutionConfig, Depthwise,
-    DepthwiseConfig, FeatureMap, HostMap, LayerNorm, StageConfig, Transformer, TransformerConfig,
+    Backbone, BackboneConfig, Convolution, ConvolutionConfig, FeatureMap, HostMap, StageConfig,
+    StemConfig, WorkMap,
 };
 use crate::weights::{Weights, WeightsError};
 
-pub(crate) static SMALL: &[u8] = include_bytes!("../../assets/recognizer.safetensors");
-pub(crate) static SMALL_CHARSET: &str = include_str!("../../assets/charset.txt");
+static SMALL: &[u8] = include_bytes!("../../assets/recognizer.safetensors");
+static SMALL_CHARSET: &str = include_str!("../../assets/charset.txt");
+static TINY: &[u8] = include_bytes!("../../assets/tiny-recognizer.safetensors");
+static TINY_CHARSET: &str = include_str!("../../assets/tiny-charset.txt");
+
+/// Weights of the recognizer of a mode.
+pub(crate) fn weights_of(mode: Mode) -> &'static [u8] {
+    match mode {
+        Mode::Small => SMALL,
+        Mode::Tiny => TINY,
+    }
+}
+
+/// Characters of the recognizer of a mode, one a line.
+pub(crate) fn charset_of(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Small => SMALL_CHARSET,
+        Mode::Tiny => TINY_CHARSET,
+    }
+}
 
 /// Configuration of a [`TextRecognizer`].
 #[derive(Debug, Clone)]
 pub struct TextRecognizerConfig {
     backbone: BackboneConfig,
-    /// Channels of the neck.
+    neck: NeckConfig,
+    /// Channels that leave the neck.
     channels: usize,
-    n_heads: usize,
-    n_blocks: usize,
+    pitch: Pitch,
 }
 
 impl TextRecognizerConfig {
     /// PP-OCRv6 small, 5.27 million parameters.
     pub fn small() -> Self {
-        let stage = |channels, squeezes: &[bool]| StageConfig {
-            channels,
-            stride: [2, 1],
-            squeezes: squeezes.to_vec(),
-        };
         let stages = vec![
             stage(96, &[true, false, false]),
             stage(192, &[true, false, true, false, true, false]),
             stage(384, &[true, false]),
         ];
-        let backbone = BackboneConfig { stem: 48, stages };
         Self {
-            backbone,
+            backbone: BackboneConfig {
+                stem: StemConfig::Forked(48),
+                stages,
+            },
+            neck: NeckConfig::Attentive(AttentiveConfig {
+                n_heads: 8,
+                n_blocks: 2,
+            }),
             channels: 120,
-            n_heads: 8,
-            n_blocks: 2,
+            pitch: Pitch::SMALL,
+        }
+    }
+
+    /// PP-OCRv6 tiny, 1.1 million parameters.
+    pub fn tiny() -> Self {
+        let stages = vec![
+            stage(48, &[true, false]),
+            stage(96, &[true, false]),
+            stage(160, &[true, false, false]),
+        ];
+        Self {
+            backbone: BackboneConfig {
+                stem: StemConfig::Plain(24),
+                stages,
+            },
+            neck: NeckConfig::Local,
+            channels: 80,
+            pitch: Pitch::TINY,
         }
     }
 
@@ -60,14 +99,30 @@ impl TextRecognizerConfig {
         let n_classes = charset.lines().count() + 2;
         let recognizer = TextRecognizer {
             backbone: self.backbone.load(&mut weights)?,
-            neck: Neck::load(&mut weights, self)?,
+            neck: self.load_neck(&mut weights)?,
             head: ConvolutionConfig::new(self.channels, n_classes, 1)
                 .rounded()
                 .load(&mut weights, "head")?,
             charset,
+            pitch: self.pitch,
         };
         weights.finish()?;
         Ok(recognizer)
+    }
+
+    fn load_neck(&self, weights: &mut Weights<'_>) -> Result<Neck, WeightsError> {
+        let last = self.backbone.stages.last();
+        let channels_in = last.map_or(0, |stage| stage.channels);
+        self.neck.load(weights, channels_in, self.channels)
+    }
+}
+
+/// A stage that halves the height and keeps the width.
+fn stage(channels: usize, squeezes: &[bool]) -> StageConfig {
+    StageConfig {
+        channels,
+        stride: [2, 1],
+        squeezes: squeezes.to_vec(),
     }
 }
 
@@ -79,6 +134,8 @@ pub struct TextRecognizer {
     head: Convolution,
     #[module(skip)]
     charset: &'static str,
+    #[module(skip)]
+    pub(super) pitch: Pitch,
 }
 
 /// What the recognizer takes a step of a line for.
@@ -96,7 +153,24 @@ impl TextRecognizer {
     /// # Errors
     /// When the embedded weights are damaged.
     pub fn load(device: &Device) -> Result<Self, WeightsError> {
-        TextRecognizerConfig::small().load(SMALL, SMALL_CHARSET, device)
+        Self::of(Mode::Small, device)
+    }
+
+    /// Loads the recognizer of a mode from the weights inside the program.
+    ///
+    /// # Errors
+    /// When the embedded weights are damaged.
+    pub fn of(mode: Mode, device: &Device) -> Result<Self, WeightsError> {
+        let config = match mode {
+            Mode::Small => TextRecognizerConfig::small(),
+            Mode::Tiny => TextRecognizerConfig::tiny(),
+        };
+        config.load(weights_of(mode), charset_of(mode), device)
+    }
+
+    /// By how much lines are narrowed before anything is known of their page.
+    pub fn first_squeeze(&self) -> f32 {
+        self.pitch.first
     }
 
     /// The characters in the order of their classes, which start at 1; the last is the space.
@@ -147,6 +221,11 @@ impl TextRecognizer {
             .collect()
     }
 
+    /// What [`Self::steps`] multiplies and adds for lines of this size.
+    pub fn multiply_adds(&self, dims: [usize; 4]) -> u64 {
+        WorkMap::count(dims, |lines| self.features(lines).likeliest(&self.head))
+    }
+
     /// # Shapes
     /// - output: `[n, channels, 1, w / 8]`
     fn features<M: FeatureMap>(&self, lines: &M) -> M {
@@ -168,75 +247,6 @@ fn check(lines: &Tensor<4>) -> [usize; 2] {
     [batch, width / 8]
 }
 
-/// Turns the last map into a sequence and lets its steps see each other.
-#[derive(Module, Debug)]
-struct Neck {
-    skip: Convolution,
-    reduce: Convolution,
-    local: Depthwise,
-    blocks: Vec<Transformer>,
-    norm: LayerNorm,
-}
-
-impl Neck {
-    fn load(
-        weights: &mut Weights<'_>,
-        config: &TextRecognizerConfig,
-    ) -> Result<Self, WeightsError> {
-        let channels = config.channels;
-        let channels_in = config
-            .backbone
-            .stages
-            .last()
-            .map_or(0, |stage| stage.channels);
-        let mut linear = |name: &str| {
-            ConvolutionConfig::new(channels_in, channels, 1)
-                .activation(Activation::Swish)
-                .load(weights, &format!("neck.{name}"))
-        };
-        let skip = linear("skip")?;
-        let reduce = linear("reduce")?;
-        let local = DepthwiseConfig {
-            kernel: [1, 7],
-            ..DepthwiseConfig::new(channels, 7)
-        }
-        .activation(Activation::Swish)
-        .load(weights, "neck.local")?;
-        let block = TransformerConfig {
-            channels,
-            n_heads: config.n_heads,
-            wide: 2 * channels,
-        };
-        let blocks = (0..config.n_blocks)
-            .map(|index| block.load(weights, &format!("neck.blocks.{index}")))
-            .collect::<Result<_, _>>()?;
-        // The published graph has a finer epsilon here than inside the blocks.
-        let norm = LayerNorm::load(weights, "neck.norm", channels, 1e-6)?;
-        Ok(Self {
-            skip,
-            reduce,
-            local,
-            blocks,
-            norm,
-        })
-    }
-
-    /// # Shapes
-    /// - `map`: `[n, c, 3, w]`
-    /// - output: `[n, channels, 1, w / 2]`
-    fn walk<M: FeatureMap>(&self, map: M) -> M {
-        let pooled = map.mean_pool([3, 2]);
-        let skipped = pooled.convolve(&self.skip);
-        let reduced = pooled.convolve(&self.reduce);
-        let local = reduced.depthwise(&self.local);
-        let mut sequence = reduced.add(&local);
-        for block in &self.blocks {
-            sequence = block.walk(sequence);
-        }
-        sequence.normalize(&self.norm).add(&skipped)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,13 +254,15 @@ mod tests {
 
     #[test]
     fn both_walks_see_the_same_features() {
-        let recognizer = TextRecognizer::load(&Device::flex()).unwrap();
-        for dims in [[1, 3, 48, 8], [3, 3, 48, 200], [1, 3, 48, 1000]] {
-            let lines = images(dims);
-            let host = HostMap::take(&lines).unwrap();
-            let host = recognizer.features(&host).into_rows();
-            // Features go from about -5 to 5, and fixed point rounds along thirty layers.
-            assert_close(host, recognizer.features(&lines).into_rows(), 6e-2);
+        for mode in Mode::ALL {
+            let recognizer = TextRecognizer::of(mode, &Device::flex()).unwrap();
+            for dims in [[1, 3, 48, 8], [3, 3, 48, 200], [1, 3, 48, 1000]] {
+                let lines = images(dims);
+                let host = HostMap::take(&lines).unwrap();
+                let host = recognizer.features(&host).into_rows();
+                // Features go from about -5 to 5, and fixed point rounds along thirty layers.
+                assert_close(host, recognizer.features(&lines).into_rows(), 6e-2);
+            }
         }
     }
 

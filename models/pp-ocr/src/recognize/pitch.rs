@@ -8,47 +8,71 @@
 
 use super::STEP;
 
-/// Mean width of a letter that reads as well as a wider one, pixels. Measured on 20 pages by
-/// narrowing them in steps: down to 13 hardly a page read worse, at 11 every third, at 9 all fell
-/// apart.
-const NARROW_PX: f32 = 13.2;
-/// The same of an East Asian character: 23 pages' characters at 23 pixels read as at 38.
-const WIDE_PX: f32 = 23.0;
+/// How wide a recognizer wants what it reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pitch {
+    /// Mean width of a letter that reads as well as a wider one, pixels.
+    letter_px: f32,
+    /// The same of an East Asian character.
+    wide_px: f32,
+    /// Width over that of an undistorted line before anything is known of a page.
+    pub(super) first: f32,
+}
+
+impl Pitch {
+    /// Measured on 20 pages by narrowing them in steps: down to 13 hardly a page read worse, at 11
+    /// every third, at 9 all fell apart; 23 pages' East Asian characters at 23 pixels read as at
+    /// 38.
+    pub(super) const SMALL: Self = Self {
+        letter_px: 13.2,
+        wide_px: 23.0,
+        first: 0.9,
+    };
+    /// Steps that see two to each side lose one of two equal letters sooner.
+    pub(super) const TINY: Self = Self {
+        letter_px: 17.0,
+        wide_px: 32.0,
+        first: 1.0,
+    };
+}
+
 /// Under this a line is read again, wider: its letters are narrower than its page's.
 const TOO_NARROW: f32 = 0.87;
 /// Bounds of the width over that of an undistorted line.
 const NARROWEST: f32 = 0.6;
 const WIDEST: f32 = 1.2;
-/// Before anything is known of a page.
-pub const FIRST: f32 = 0.9;
 
-/// Width of a page's lines over that of undistorted ones, by lines already read: pairs of the
-/// undistorted width in pixels and the text.
-pub(super) fn squeeze_for<'a>(read: impl Iterator<Item = (f32, &'a str)>) -> f32 {
-    let (mut width, mut wanted) = (0.0, 0.0);
-    for (line_width, text) in read {
-        width += line_width;
-        wanted += comfortable_width(text);
+impl Pitch {
+    /// Width of a page's lines over that of undistorted ones, by lines already read: pairs of the
+    /// undistorted width in pixels and the text.
+    pub(super) fn squeeze_for<'a>(self, read: impl Iterator<Item = (f32, &'a str)>) -> f32 {
+        let (mut width, mut wanted) = (0.0, 0.0);
+        for (line_width, text) in read {
+            width += line_width;
+            wanted += self.comfortable_width(text);
+        }
+        if wanted < 8.0 * self.letter_px {
+            self.first
+        } else {
+            bounded(wanted / width.max(1.0))
+        }
     }
-    if wanted < 8.0 * NARROW_PX {
-        FIRST
-    } else {
-        bounded(wanted / width.max(1.0))
+
+    /// The squeeze to read a line at once more, if `text` is too crowded in `width` pixels.
+    pub(super) fn wider_for(self, text: &str, undistorted: f32, width: usize) -> Option<f32> {
+        let wanted = self.comfortable_width(text);
+        let squeeze = bounded(wanted / undistorted.max(1.0));
+        let is_crowded = (width as f32) < TOO_NARROW * wanted;
+        (is_crowded && squeeze * undistorted > (width + STEP) as f32).then_some(squeeze)
     }
-}
 
-/// The squeeze to read a line at once more, if `text` is too crowded in `width` pixels.
-pub(super) fn wider_for(text: &str, undistorted: f32, width: usize) -> Option<f32> {
-    let wanted = comfortable_width(text);
-    let squeeze = bounded(wanted / undistorted.max(1.0));
-    let is_crowded = (width as f32) < TOO_NARROW * wanted;
-    (is_crowded && squeeze * undistorted > (width + STEP) as f32).then_some(squeeze)
-}
-
-fn comfortable_width(text: &str) -> f32 {
-    text.chars()
-        .map(|c| if is_wide(c) { WIDE_PX } else { NARROW_PX })
-        .sum()
+    fn comfortable_width(self, text: &str) -> f32 {
+        let of = |c| match is_wide(c) {
+            true => self.wide_px,
+            false => self.letter_px,
+        };
+        text.chars().map(of).sum()
+    }
 }
 
 /// Han, kana, hangul, their punctuation and full-width forms.
@@ -68,26 +92,32 @@ mod tests {
     #[test]
     fn page_of_wide_letters_is_narrowed_and_of_narrow_ones_widened() {
         let text = "a line of forty letters, counted by hand";
-        let at = |px: f32| squeeze_for(std::iter::once((px * text.len() as f32, text)));
+        let at =
+            |px: f32| Pitch::SMALL.squeeze_for(std::iter::once((px * text.len() as f32, text)));
         assert!((at(17.6) - 0.75).abs() < 1e-3);
         assert!((at(12.0) - 1.1).abs() < 1e-2);
         assert_eq!((at(100.0), at(1.0)), (NARROWEST, WIDEST));
-        let chinese = squeeze_for(std::iter::once((38.0 * 12.0, "本馆自二〇二四年七月一日")));
+        let chinese =
+            Pitch::SMALL.squeeze_for(std::iter::once((38.0 * 12.0, "本馆自二〇二四年七月一日")));
         assert!((chinese - 23.0 / 38.0).abs() < 0.03, "{chinese}");
     }
 
     #[test]
     fn too_little_text_decides_nothing() {
-        assert_eq!(squeeze_for(std::iter::empty()), FIRST);
-        assert_eq!(squeeze_for(std::iter::once((500.0, "Page"))), FIRST);
+        for pitch in [Pitch::SMALL, Pitch::TINY] {
+            assert_eq!(pitch.squeeze_for(std::iter::empty()), pitch.first);
+            let short = std::iter::once((500.0, "Page"));
+            assert_eq!(pitch.squeeze_for(short), pitch.first);
+        }
     }
 
     #[test]
     fn crowded_line_is_read_again_and_others_are_not() {
         let text = "narrow letters in a small font";
-        let crowded = wider_for(text, 360.0, 280).unwrap();
+        let pitch = Pitch::SMALL;
+        let crowded = pitch.wider_for(text, 360.0, 280).unwrap();
         assert!(crowded * 360.0 > 300.0);
-        assert_eq!(wider_for(text, 600.0, 380), None);
-        assert_eq!(wider_for("", 600.0, 380), None);
+        assert_eq!(pitch.wider_for(text, 600.0, 380), None);
+        assert_eq!(pitch.wider_for("", 600.0, 380), None);
     }
 }

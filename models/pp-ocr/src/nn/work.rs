@@ -1,0 +1,161 @@
+//! The walk that computes nothing and counts what would be multiplied and added.
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::rc::Rc;
+
+use burn::tensor::Tensor;
+
+use super::{Convolution, Depthwise, FeatureMap, LayerNorm, Mixer, Squeeze, Transposed};
+
+/// The size of a map, and what was done to come to it.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkMap {
+    dims: [usize; 4],
+    /// Multiply-adds of all maps of a walk.
+    done: Rc<Cell<u64>>,
+}
+
+impl WorkMap {
+    /// Multiply-adds of a walk over images of this size.
+    pub(crate) fn count<T>(dims: [usize; 4], walk: impl FnOnce(&Self) -> T) -> u64 {
+        let images = Self {
+            dims,
+            done: Rc::default(),
+        };
+        walk(&images);
+        images.done.get()
+    }
+
+    /// A map of another size that took so many multiply-adds a value.
+    fn made(&self, dims: [usize; 4], a_value: usize) -> Self {
+        let n_values: usize = dims.iter().product();
+        self.done.set(self.done.get() + (n_values * a_value) as u64);
+        Self {
+            dims,
+            done: self.done.clone(),
+        }
+    }
+
+    fn resized(&self, height: usize, width: usize) -> Self {
+        let [batch, channels, _, _] = self.dims;
+        self.made([batch, channels, height, width], 0)
+    }
+}
+
+impl FeatureMap for WorkMap {
+    fn dims(&self) -> [usize; 4] {
+        self.dims
+    }
+
+    fn into_rows(self) -> Tensor<2> {
+        unreachable!("work has no values")
+    }
+
+    fn convolve(&self, layer: &Convolution) -> Self {
+        let [batch, _, height, width] = self.dims;
+        let config = &layer.config;
+        let size = |axis: usize, size: usize| {
+            let (before, after) = config.padding[axis];
+            (size + before + after - config.kernel[axis]) / config.stride[axis] + 1
+        };
+        let dims = [batch, config.channels_out, size(0, height), size(1, width)];
+        self.made(
+            dims,
+            config.channels_in * config.kernel[0] * config.kernel[1],
+        )
+    }
+
+    fn depthwise(&self, layer: &Depthwise) -> Self {
+        let [batch, channels, height, width] = self.dims;
+        let config = &layer.config;
+        let padding = config.padding();
+        let size = |axis: usize, size: usize| {
+            (size + 2 * padding[axis] - config.kernel[axis]) / config.stride[axis] + 1
+        };
+        let dims = [batch, channels, size(0, height), size(1, width)];
+        self.made(dims, config.kernel[0] * config.kernel[1])
+    }
+
+    fn grow(&self, layer: &Transposed) -> Self {
+        let [batch, _, height, width] = self.dims;
+        let config = &layer.config;
+        let dims = [batch, config.channels_out, 2 * height, 2 * width];
+        self.made(dims, config.channels_in)
+    }
+
+    fn squeeze(self, layer: &Squeeze) -> Self {
+        self.mean().convolve(&layer.reduce).convolve(&layer.expand);
+        self
+    }
+
+    fn mix(&self, layer: &Mixer) -> Self {
+        let mixed = self.depthwise(&layer.depthwise);
+        let mixed = match &layer.squeeze {
+            Some(squeeze) => mixed.squeeze(squeeze),
+            None => mixed,
+        };
+        mixed.convolve(&layer.expand).convolve(&layer.project)
+    }
+
+    fn dilate(&self) -> Self {
+        self.clone()
+    }
+
+    fn max_pool(&self) -> Self {
+        self.resized(self.dims[2] / 2, self.dims[3] / 2)
+    }
+
+    fn mean_pool(&self, window: [usize; 2]) -> Self {
+        self.resized(self.dims[2] / window[0], self.dims[3] / window[1])
+    }
+
+    fn mean(&self) -> Self {
+        self.resized(1, 1)
+    }
+
+    fn repeat(&self, factor: usize) -> Self {
+        self.resized(self.dims[2] * factor, self.dims[3] * factor)
+    }
+
+    fn concat(parts: Vec<Self>) -> Self {
+        joined(parts, 1)
+    }
+
+    fn lines(&self, lines: Range<usize>) -> Self {
+        self.resized(lines.len(), self.dims[3])
+    }
+
+    fn stack(parts: Vec<Self>) -> Self {
+        joined(parts, 2)
+    }
+
+    fn add(self, _other: &Self) -> Self {
+        self
+    }
+
+    fn normalize(&self, _layer: &LayerNorm) -> Self {
+        self.clone()
+    }
+
+    fn attend(&self, _n_heads: usize) -> Self {
+        let [batch, channels, height, steps] = self.dims;
+        self.made([batch, channels / 3, height, steps], 2 * steps)
+    }
+
+    fn likeliest(&self, layer: &Convolution) -> Vec<(usize, f32)> {
+        self.convolve(layer);
+        Vec::new()
+    }
+}
+
+fn joined(parts: Vec<WorkMap>, axis: usize) -> WorkMap {
+    let sum = parts.iter().map(|part| part.dims[axis]).sum();
+    match parts.into_iter().next() {
+        Some(mut first) => {
+            first.dims[axis] = sum;
+            first
+        }
+        None => unreachable!("nothing is joined of nothing"),
+    }
+}
