@@ -167,6 +167,7 @@ impl TestWorker {
             rows_done: 0,
             rows_failed: 0,
             documents_in_flight: in_flight.iter().map(ToString::to_string).collect(),
+            engine_moved: false,
         };
         let request = v1::HeartbeatRequest {
             session_id: self.session_id.clone(),

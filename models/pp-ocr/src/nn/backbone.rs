@@ -99,6 +99,10 @@ impl Backbone {
 
 /// What brings an image to a quarter of its size.
 #[derive(Module, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a network has one of it, and modules of burn do not go into boxes"
+)]
 enum Stem {
     Forked(ForkedStem),
     Plain(PlainStem),
