@@ -296,7 +296,7 @@ fn engines_and_devices_that_cannot_be_are_refused_with_the_reason() {
             vec!["--engine", "other"],
             "must be `pp-ocr` or `deepseek-ocr`",
         ),
-        (vec!["--mode", "tiny"], "--engine deepseek-ocr"),
+        (vec!["--mode", "gundam"], "--engine deepseek-ocr"),
         (deepseek.to_vec(), "--model DIR"),
         (
             [&deepseek[..], &["--model", model, "--mode", "huge"]].concat(),
