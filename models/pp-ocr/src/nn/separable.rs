@@ -38,8 +38,8 @@ impl SeparableConfig {
                 true => Some(squeeze.load(weights, name)?),
                 false => None,
             },
+            // In f32: rounding moves the layout's scores by up to 4e-3 and saves no time to speak of.
             pointwise: ConvolutionConfig::new(self.channels_in, self.channels_out, 1)
-                .rounded()
                 .activation(Activation::HardSwish)
                 .load(weights, &format!("{name}.pointwise"))?,
         })
