@@ -24,7 +24,8 @@ pub struct EngineInfo {
     pub model_id: String,
     /// SHA-256 of the weights.
     pub model_revision: String,
-    /// Such as `small`, `gundam`.
+    /// Such as `small`, `gundam`; with all else that decides what is written, where that is not
+    /// the default: `gundam free-ocr`.
     pub mode: String,
 }
 
@@ -84,6 +85,14 @@ pub trait Engine: Send {
 
     /// How many pages the engine likes to have taken at once; bounds what callers prepare ahead.
     fn pages_in_flight(&self) -> usize;
+
+    /// Who reads a single page in a mode that [`Self::takes_mode`] names.
+    fn info_in(&self, mode: &str) -> EngineInfo {
+        EngineInfo {
+            mode: mode.to_owned(),
+            ..self.info().clone()
+        }
+    }
 
     /// Whether a single page may be read in this mode, beside pages in the engine's own.
     fn takes_mode(&self, mode: &str) -> bool {

@@ -15,7 +15,7 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "DIR | URI")]
     pub model: Option<String>,
     /// Mode of pp-ocr: small, tiny [default: small]; of deepseek-ocr: tiny, small, base, large,
-    /// gundam [default: gundam]
+    /// gundam, gundam-m [default: gundam]
     #[arg(long, value_name = "MODE")]
     pub mode: Option<String>,
     /// Where deepseek-ocr runs: cpu, cuda:0,1, vulkan:0 or wgpu:0 [default: cpu]

@@ -31,7 +31,7 @@ pub(crate) struct CompressionArgs {
     /// Folder for pages.csv, buckets.csv and compression.svg
     #[arg(long, short, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Read so many pages at most, evenly spread over all
+    /// Read so many pages at most, the first ones
     #[arg(long, value_name = "N")]
     pub pages: Option<usize>,
     #[command(flatten)]

@@ -5,20 +5,24 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use deepseek_ocr::preprocess::Mode;
-use deepseek_ocr::prompt::UnknownTask;
+use deepseek_ocr::prompt::{Task, UnknownTask};
 use deepseek_ocr::weights::{Checkpoint, CheckpointError, StoredType};
-use deepseek_ocr::{DeepSeekOcr, DeepSeekOptions, NgramSetting};
+use deepseek_ocr::{DeepSeekOcr, DeepSeekOptions, NgramSetting, named_with};
 use quire_core::{Engine, EngineError, EngineInfo, Fault, Faulty, chain};
 use quire_worker::{Ladder, Rung};
 
 use super::{EngineChoice, LoadedEngines, pp_ocr_engines};
-use crate::settings::{DEEPSEEK_OCR, DeviceKind, DeviceName, Fallback};
+use crate::settings::{DEEPSEEK_OCR, DeepSeekSettings, DeviceKind, DeviceName, Fallback};
 
 /// One engine a device.
 pub(super) fn load(choice: &EngineChoice) -> Result<LoadedEngines, EngineError> {
     let settings = &choice.deepseek;
     let devices = settings.devices().map_err(refused)?;
-    let fallbacks = settings.fallbacks().map_err(refused)?;
+    let mut fallbacks = settings.fallbacks().map_err(refused)?;
+    if !task(settings)?.reads_text() {
+        // Its text would stand among descriptions and boxes.
+        fallbacks.retain(|fallback| *fallback != Fallback::PpOcr);
+    }
     devices.iter().try_for_each(check_built)?;
     // Loading may take minutes: what is wrong with a fallback is known before.
     let mut readers = if fallbacks.contains(&Fallback::PpOcr) {
@@ -29,6 +33,7 @@ pub(super) fn load(choice: &EngineChoice) -> Result<LoadedEngines, EngineError> 
     let mut engines: LoadedEngines = Vec::with_capacity(devices.len());
     for device in devices {
         let first = load_on(options(choice, device)?)?;
+        tracing::info!("deepseek-ocr on {device} {}", first.load_report());
         let mut rungs = Vec::new();
         for fallback in &fallbacks {
             match fallback {
@@ -74,7 +79,8 @@ fn load_on(options: DeepSeekOptions) -> Result<DeepSeekOcr, EngineError> {
 pub(super) fn info(choice: &EngineChoice) -> Result<EngineInfo, EngineError> {
     let checkpoint = Checkpoint::open(model(choice)?).map_err(unusable)?;
     let architecture = checkpoint.config().architecture;
-    let mode = Mode::named(&choice.deepseek.mode, architecture);
+    let own = &choice.deepseek;
+    let mode = Mode::named(&own.mode, architecture);
     let mode = mode.map_err(|error| refused(error.to_string()))?;
     let revision = checkpoint.revision(Some(&choice.cache)).map_err(unusable)?;
     Ok(EngineInfo {
@@ -83,14 +89,12 @@ pub(super) fn info(choice: &EngineChoice) -> Result<EngineInfo, EngineError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model_id: architecture.model_id().to_owned(),
         model_revision: revision,
-        mode: mode.name().to_owned(),
+        mode: named_with(mode.name(), max_tiles(own), &task(own)?, own.deep_parsing),
     })
 }
 
 fn options(choice: &EngineChoice, device: DeviceName) -> Result<DeepSeekOptions, EngineError> {
     let own = &choice.deepseek;
-    let task = own.task.parse();
-    let task = task.map_err(|error: UnknownTask| refused(error.to_string()))?;
     let ngrams = match own.ngram_size {
         0 => NgramSetting::Off,
         size => NgramSetting::Window {
@@ -110,7 +114,8 @@ fn options(choice: &EngineChoice, device: DeviceName) -> Result<DeepSeekOptions,
         device_name: device.to_string(),
         dtype,
         mode: own.mode.clone(),
-        task,
+        max_tiles: max_tiles(own),
+        task: task(own)?,
         max_new_tokens: own.max_new_tokens as usize,
         ngrams,
         deep_parsing: own.deep_parsing,
@@ -118,6 +123,16 @@ fn options(choice: &EngineChoice, device: DeviceName) -> Result<DeepSeekOptions,
         cache_bytes: Some(own.kv_cache.0),
         ..DeepSeekOptions::new(model(choice)?)
     })
+}
+
+/// Of a page, where the settings bound them.
+fn max_tiles(own: &DeepSeekSettings) -> Option<u32> {
+    (own.max_tiles > 0).then_some(own.max_tiles)
+}
+
+fn task(own: &DeepSeekSettings) -> Result<Task, EngineError> {
+    let task = own.task.parse();
+    task.map_err(|error: UnknownTask| refused(error.to_string()))
 }
 
 fn burn_device(device: DeviceName) -> Result<Device, EngineError> {

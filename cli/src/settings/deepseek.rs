@@ -14,6 +14,8 @@ const MODES: [&str; 6] = ["tiny", "small", "base", "large", "gundam", "gundam-m"
 const TASKS: [&str; 5] = ["document", "ocr", "free-ocr", "figure", "describe"];
 /// What weights are computed in; "" leaves it to device and checkpoint.
 const DTYPES: [&str; 4] = ["", "f32", "f16", "bf16"];
+/// Tiles of a page at most, whatever is asked for: 36 and a view are 3,900 vision tokens.
+const MOST_TILES: u32 = 36;
 /// Prompt and answer of the model together.
 const MOST_POSITIONS: u32 = 8192;
 
@@ -23,6 +25,7 @@ const MOST_POSITIONS: u32 = 8192;
 pub(crate) struct DeepSeekSettings {
     pub model: String,
     pub mode: String,
+    pub max_tiles: u32,
     pub task: String,
     pub device: String,
     pub dtype: String,
@@ -150,6 +153,9 @@ impl DeepSeekSettings {
         let unless = |holds: bool, wrong: &str| (!holds).then(|| wrong.to_owned());
         let listed = |value: &str, list: &[&str]| (!list.contains(&value)).then(|| one_of(list));
         at("deepseek_ocr.mode", listed(&self.mode, &MODES));
+        let tiles = self.max_tiles == 0 || (2..=MOST_TILES).contains(&self.max_tiles);
+        let wrong = unless(tiles, "must be 0, which leaves it to the model, or 2 to 36");
+        at("deepseek_ocr.max_tiles", wrong);
         at("deepseek_ocr.task", wrong_task(&self.task));
         at("deepseek_ocr.dtype", listed(&self.dtype, &DTYPES));
         at("deepseek_ocr.device", devices(&self.device).err());

@@ -28,6 +28,7 @@ const READING: &[&str] = &[
     "engine.name",
     "engine.mode",
     "deepseek_ocr.mode",
+    "deepseek_ocr.max_tiles",
     "deepseek_ocr.task",
     "deepseek_ocr.deep_parsing",
     "job.shard_pages",

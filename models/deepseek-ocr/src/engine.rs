@@ -21,14 +21,18 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::time::Duration;
+
 use quire_core::{AnswerSink, Engine, EngineError, EngineInfo, PageSource};
 
-pub use options::{DeepSeekOptions, NgramSetting};
+pub use options::{DeepSeekOptions, NgramSetting, named_with};
 
 use crate::decoder::Decoder;
 use crate::generate::BatchSettings;
 use crate::generate::metrics::Meters;
 use crate::preprocess::Mode;
+use crate::weights::StoredType;
 use model::Model;
 use serve::Serving;
 
@@ -46,6 +50,43 @@ pub struct DeepSeekOcr {
     decoder: Box<dyn Decoder>,
     batch: BatchSettings,
     device_name: String,
+    report: LoadReport,
+}
+
+/// What loading gave and took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoadReport {
+    /// What the language model computes in.
+    pub dtype: StoredType,
+    /// Pages that are written at once.
+    pub places: usize,
+    /// Positions of all of them together.
+    pub cache_positions: usize,
+    pub spent: Duration,
+    /// The most memory that the process has held so far, mapped files included; `None` where the
+    /// system does not say.
+    pub peak_bytes: Option<u64>,
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "loaded in {:.1}s: {:?}, {} pages at once, a cache of {} positions",
+            self.spent.as_secs_f64(),
+            self.dtype,
+            self.places,
+            self.cache_positions,
+        )?;
+        match self.peak_bytes {
+            Some(bytes) => write!(
+                f,
+                "; peak memory {:.1} GiB",
+                bytes as f64 / (1u64 << 30) as f64
+            ),
+            None => Ok(()),
+        }
+    }
 }
 
 impl DeepSeekOcr {
@@ -62,10 +103,15 @@ impl DeepSeekOcr {
     pub fn places(&self) -> usize {
         self.batch.places
     }
+
+    /// What loading gave and took.
+    pub fn load_report(&self) -> LoadReport {
+        self.report
+    }
 }
 
-impl std::fmt::Debug for DeepSeekOcr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for DeepSeekOcr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeepSeekOcr")
             .field("info", &self.info)
             .field("device", &self.device_name)
@@ -82,6 +128,13 @@ impl Engine for DeepSeekOcr {
     /// Those that are written, and a few that are looked at meanwhile.
     fn pages_in_flight(&self) -> usize {
         self.batch.places + self.batch.places.div_ceil(4) + 1
+    }
+
+    fn info_in(&self, mode: &str) -> EngineInfo {
+        EngineInfo {
+            mode: self.model.named(mode),
+            ..self.info.clone()
+        }
     }
 
     fn takes_mode(&self, mode: &str) -> bool {

@@ -28,4 +28,4 @@ pub mod tokenizer;
 pub mod vision;
 pub mod weights;
 
-pub use engine::{DeepSeekOcr, DeepSeekOptions, NgramSetting};
+pub use engine::{DeepSeekOcr, DeepSeekOptions, LoadReport, NgramSetting, named_with};

@@ -85,6 +85,11 @@ impl Task {
         fixed.to_owned()
     }
 
+    /// Whether the answer is what stands in the image, and not words about it.
+    pub fn reads_text(&self) -> bool {
+        matches!(self, Self::Document | Self::Ocr | Self::FreeOcr)
+    }
+
     /// Whether the answer is expected to carry boxes.
     pub fn is_grounded(&self) -> bool {
         matches!(self, Self::Document | Self::Ocr | Self::Locate(_))

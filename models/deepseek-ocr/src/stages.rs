@@ -39,14 +39,14 @@ impl Stages {
     /// Keeps a value, if values are kept. The tensor is copied to the host only then.
     pub fn keep<const D: usize>(&mut self, name: &str, value: &Tensor<D>) {
         if let Some(kept) = &mut self.kept {
-            kept.insert(format!("{}{name}", self.prefix), value.to_data());
+            kept.insert(format!("{}{name}", self.prefix), copied(&value.to_data()));
         }
     }
 
     /// Keeps a value that is on the host, if values are kept.
     pub fn keep_data(&mut self, name: &str, value: impl FnOnce() -> TensorData) {
         if let Some(kept) = &mut self.kept {
-            kept.insert(format!("{}{name}", self.prefix), value());
+            kept.insert(format!("{}{name}", self.prefix), copied(&value()));
         }
     }
 
@@ -54,4 +54,10 @@ impl Stages {
     pub fn into_kept(self) -> BTreeMap<String, TensorData> {
         self.kept.unwrap_or_default()
     }
+}
+
+/// Burn's `wgpu` hands out memory of its own, and writes to it when the next values are read
+/// (cubecl 0.11).
+fn copied(read: &TensorData) -> TensorData {
+    TensorData::from_bytes_vec(read.as_bytes().to_vec(), read.shape().clone(), read.dtype())
 }

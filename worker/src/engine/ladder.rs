@@ -12,6 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use quire_core::{AnswerSink, Engine, EngineError, EngineInfo, Fault, PageSource};
 
+use super::MOST_FUTILE_PANICS;
+use super::thread::futile;
 use desk::{CloseOnDrop, Desk, FirstSource, RungSink, RungSource, Station};
 
 /// Who is asked when those before gave a page up.
@@ -72,10 +74,7 @@ impl Ladder {
     fn stations(&self) -> Vec<Station> {
         let first = Station::new(self.first.info().clone(), self.first.takes_known_lines());
         let lower = self.rungs.iter().map(|rung| match rung {
-            Rung::Mode(mode) => Station::mode(EngineInfo {
-                mode: mode.clone(),
-                ..self.first.info().clone()
-            }),
+            Rung::Mode(mode) => Station::mode(self.first.info_in(mode), mode),
             Rung::Engine(engine) => Station::new(engine.info().clone(), engine.takes_known_lines()),
         });
         std::iter::once(first).chain(lower).collect()
@@ -163,6 +162,7 @@ fn serve_first(
     pages: &mut dyn PageSource,
 ) -> Result<(), EngineError> {
     let mut source = FirstSource::new(desk, pages);
+    let mut n_futile = 0;
     loop {
         let mut sink = RungSink::new(desk, 0);
         let served = catch_unwind(AssertUnwindSafe(|| first.serve(&mut source, &mut sink)));
@@ -171,6 +171,14 @@ fn serve_first(
             Ok(Ok(())) if desk.has_again() => {}
             Ok(ended) => return ended,
             Err(panic) => {
+                n_futile = if sink.has_read { 1 } else { n_futile + 1 };
+                if n_futile == MOST_FUTILE_PANICS {
+                    return Err(EngineError {
+                        engine: first.info().name.clone(),
+                        message: futile(first.info()),
+                        fault: Fault::Unavailable,
+                    });
+                }
                 if desk.panicked(0) == 0 {
                     resume_unwind(panic);
                 }

@@ -25,6 +25,10 @@ pub struct EnginePool {
     queue: crossbeam_channel::Sender<PageRequest>,
 }
 
+/// Panics with no page read in between that an engine may have. A page may be at fault once, and so
+/// may a few; a device that is lost would cost every page that comes.
+const MOST_FUTILE_PANICS: u32 = 5;
+
 const ENDED: &str = "its threads have ended";
 
 /// What the pool and its threads both see.
@@ -230,12 +234,38 @@ mod tests {
 
     use super::*;
 
-    /// Takes one page and gives up.
-    struct Lost(EngineInfo);
+    /// Takes one page, and gives up or panics.
+    struct Lost {
+        info: EngineInfo,
+        panics: bool,
+    }
+
+    impl Lost {
+        fn pool(panics: bool) -> EnginePool {
+            let info = EngineInfo {
+                name: "lost".into(),
+                version: String::new(),
+                model_id: String::new(),
+                model_revision: String::new(),
+                mode: String::new(),
+            };
+            let engine = Box::new(Self { info, panics }) as Box<dyn Engine>;
+            EnginePool::start_on(vec![("cuda:1".into(), engine)]).unwrap()
+        }
+    }
+
+    fn image() -> Arc<PageImage> {
+        Arc::new(PageImage {
+            width: 1,
+            height: 1,
+            rgb: vec![0; 3],
+            dpi: None,
+        })
+    }
 
     impl Engine for Lost {
         fn info(&self) -> &EngineInfo {
-            &self.0
+            &self.info
         }
 
         fn pages_in_flight(&self) -> usize {
@@ -248,6 +278,7 @@ mod tests {
             _: &mut dyn AnswerSink,
         ) -> std::result::Result<(), EngineError> {
             pages.next();
+            assert!(!self.panics, "the driver is gone");
             Err(EngineError {
                 engine: "lost".into(),
                 message: "the device is lost".into(),
@@ -258,26 +289,30 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_an_engine_that_is_lost() {
-        let info = EngineInfo {
-            name: "lost".into(),
-            version: String::new(),
-            model_id: String::new(),
-            model_revision: String::new(),
-            mode: String::new(),
-        };
-        let engines: Vec<(String, Box<dyn Engine>)> = vec![("cuda:1".into(), Box::new(Lost(info)))];
-        let pool = EnginePool::start_on(engines).unwrap();
+        let pool = Lost::pool(false);
         assert_eq!(pool.devices(), ["cuda:1"]);
-        let image = Arc::new(PageImage {
-            width: 1,
-            height: 1,
-            rgb: vec![0; 3],
-            dpi: None,
-        });
-        let read = || pool.read(Arc::clone(&image), None);
+        let read = || pool.read(image(), None);
         let (a, b, c) = tokio::join!(read(), read(), read());
         assert!(a.is_err() && b.is_err() && c.is_err());
         assert!(read().await.is_err());
+        assert!(pool.is_lost());
+    }
+
+    #[tokio::test]
+    async fn engine_that_only_panics_costs_a_few_pages_and_is_lost() {
+        let pool = Lost::pool(true);
+        for number in 1..MOST_FUTILE_PANICS {
+            let read = pool.read(image(), None).await;
+            let trouble = read.unwrap().unwrap_err();
+            assert_eq!(
+                trouble.code,
+                quire_core::TroubleCode::Crash,
+                "page {number}"
+            );
+            assert!(!pool.is_lost());
+        }
+        let error = pool.read(image(), None).await.unwrap_err().to_string();
+        assert!(error.contains("panicked 5 times"), "{error}");
         assert!(pool.is_lost());
     }
 }

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use quire_core::{
-    AnswerSink, Engine, PageAnswer, PageRequest, PageSource, Stage, Trouble, TroubleCode, TryNext,
+    AnswerSink, Engine, EngineInfo, PageAnswer, PageRequest, PageSource, Stage, Trouble,
+    TroubleCode, TryNext,
 };
 
-use super::Shared;
+use super::{MOST_FUTILE_PANICS, Shared};
 
 /// Tickets that the engine took and has not answered.
 #[derive(Default)]
@@ -91,11 +92,14 @@ impl PageSource for Source<'_> {
 struct Sink<'a> {
     shared: &'a Shared,
     held: &'a Held,
+    /// Whether a page was read.
+    has_read: bool,
 }
 
 impl AnswerSink for Sink<'_> {
     fn answer(&mut self, answer: PageAnswer) {
         self.held.tickets().remove(&answer.ticket);
+        self.has_read |= answer.result.is_ok();
         self.shared.settle(answer.ticket, Ok(answer.result));
     }
 
@@ -129,6 +133,14 @@ pub(super) fn run(
     }
 }
 
+/// What is said of an engine that read nothing between so many panics.
+pub(super) fn futile(engine: &EngineInfo) -> String {
+    format!(
+        "engine {}: panicked {MOST_FUTILE_PANICS} times and read no page in between",
+        engine.name
+    )
+}
+
 /// An engine that cannot go on.
 struct GaveUp {
     message: String,
@@ -142,17 +154,19 @@ fn serve(
     shared: &Arc<Shared>,
     pages: &Receiver<PageRequest>,
 ) -> Result<(), GaveUp> {
+    let mut n_futile = 0;
     loop {
         let held = Held::default();
+        let mut sink = Sink {
+            shared,
+            held: &held,
+            has_read: false,
+        };
         let served = catch_unwind(AssertUnwindSafe(|| {
             let mut source = Source {
                 pages,
                 held: &held,
                 busy: Busy::of(device),
-            };
-            let mut sink = Sink {
-                shared,
-                held: &held,
             };
             engine.serve(&mut source, &mut sink)
         }));
@@ -165,6 +179,12 @@ fn serve(
                 return Err(GaveUp { message, left });
             }
             Err(_) => {
+                n_futile = if sink.has_read { 1 } else { n_futile + 1 };
+                if n_futile == MOST_FUTILE_PANICS {
+                    let message = futile(engine.info());
+                    tracing::error!(device, message, "an engine cannot go on");
+                    return Err(GaveUp { message, left });
+                }
                 for ticket in left {
                     let trouble =
                         Trouble::new(Stage::Recognize, TroubleCode::Crash, "the engine panicked");

@@ -144,6 +144,9 @@ async fn work(
     let service_end = CancellationToken::new();
     let mut service = tasks.spawn(service.run(service_end.clone()));
     let ended = tokio::select! {
+        // In this order: an idle server ends in the moment that it is told to, and an end that was
+        // asked for is no failure.
+        biased;
         () = stop.cancelled() => None,
         ended = &mut served => Some(part_ended("server", ended)),
         ended = &mut service => Some(part_ended("coordinator", ended)),

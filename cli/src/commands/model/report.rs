@@ -129,6 +129,10 @@ fn write_faults(checked: &Checked, text: &mut String) -> std::fmt::Result {
         writeln!(text, "and {} more", grouped(more as u64))?;
     }
     match faults.len() {
+        0 if checked.values.is_none() => writeln!(
+            text,
+            "this checkpoint can be used, if its numbers are sound: --values reads them"
+        ),
         0 => writeln!(text, "this checkpoint can be used"),
         n => writeln!(
             text,

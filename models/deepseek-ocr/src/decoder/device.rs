@@ -166,6 +166,12 @@ impl Decoder for DeviceDecoder {
         self.places.open(positions)
     }
 
+    /// # Panics
+    /// When the slot is not open.
+    fn grow(&mut self, slot: Slot, positions: usize) -> Result<(), CacheFull> {
+        self.places.grow(slot, positions)
+    }
+
     fn close(&mut self, slot: Slot) {
         let runs = self.places.close(slot);
         for cache in &mut self.caches {

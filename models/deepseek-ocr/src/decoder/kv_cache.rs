@@ -1,8 +1,8 @@
 //! Keys and values of everything that was read and written, for many pages at once.
 //!
-//! Memory is set aside once, as blocks of [`BLOCK`] positions. A page takes as many blocks as it
-//! may need, wherever they are free, so a short page never waits for the room of a long one; its
-//! positions are found through the list of its blocks. Which blocks are whose is known here, on
+//! Memory is set aside once, as blocks of [`BLOCK`] positions. A page takes blocks as it grows,
+//! wherever they are free, so a short page never waits for the room of a long one; its positions
+//! are found through the list of its blocks. Which blocks are whose is known here, on
 //! the host; the device is told in indices.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,10 +52,7 @@ impl Places {
         if wanted > self.free.len() {
             return Err(CacheFull { positions });
         }
-        let blocks: Vec<usize> = self.free.iter().copied().take(wanted).collect();
-        for block in &blocks {
-            self.free.remove(block);
-        }
+        let blocks = self.take(wanted);
         // As many slots are tried as are taken, and one more.
         let slot = (0..)
             .map(Slot)
@@ -63,6 +60,31 @@ impl Places {
             .expect("numbers do not end");
         self.taken.insert(slot, Taken { blocks, filled: 0 });
         Ok(slot)
+    }
+
+    /// Gives a slot more blocks, if there are any.
+    ///
+    /// # Panics
+    /// When the slot is not open.
+    pub(super) fn grow(&mut self, slot: Slot, positions: usize) -> Result<(), CacheFull> {
+        let wanted = positions.div_ceil(BLOCK);
+        let wanted = wanted.saturating_sub(self.of(slot).blocks.len());
+        if wanted > self.free.len() {
+            return Err(CacheFull { positions });
+        }
+        let blocks = self.take(wanted);
+        let taken = self.taken.get_mut(&slot).expect("the slot is open");
+        taken.blocks.extend(blocks);
+        Ok(())
+    }
+
+    /// Takes the lowest free blocks; there are as many.
+    fn take(&mut self, n: usize) -> Vec<usize> {
+        let blocks: Vec<usize> = self.free.iter().copied().take(n).collect();
+        for block in &blocks {
+            self.free.remove(block);
+        }
+        blocks
     }
 
     /// Gives back a slot's blocks; says which runs of positions were filled.
@@ -83,14 +105,14 @@ impl Places {
     /// Fills the next positions of a slot; says where they are, as runs.
     ///
     /// # Panics
-    /// When the slot was opened for fewer.
+    /// When the slot has room for fewer.
     pub(super) fn extend(&mut self, slot: Slot, positions: usize) -> Vec<Range<usize>> {
         let taken = self.taken.get_mut(&slot).expect("the slot is open");
         let filled = taken.filled + positions;
         let room = taken.blocks.len() * BLOCK;
         assert!(
             filled <= room,
-            "slot {} was opened for {room} positions, not {filled}",
+            "slot {} has room for {room} positions, not {filled}",
             slot.0
         );
         let runs = taken.runs(taken.filled..filled);
@@ -298,6 +320,23 @@ mod tests {
         places.close(page);
         assert!(places.open(3 * BLOCK).is_ok());
         assert_eq!(places.capacity(), 3 * BLOCK);
+    }
+
+    #[test]
+    fn page_grows_into_blocks_that_are_free_and_stays_what_it_was_without() {
+        let mut places = Places::new(4);
+        let page = places.open(BLOCK).unwrap();
+        let other = places.open(BLOCK).unwrap();
+        places.extend(page, BLOCK);
+        assert!(places.grow(page, 2 * BLOCK + 1).is_ok());
+        assert_eq!(places.extend(page, 3), one(2 * BLOCK..2 * BLOCK + 3));
+        let positions = 5 * BLOCK;
+        assert_eq!(places.grow(page, positions), Err(CacheFull { positions }));
+        assert!(places.grow(page, 1).is_ok(), "what it has is enough");
+        places.close(other);
+        assert!(places.grow(page, 4 * BLOCK).is_ok());
+        assert_eq!(places.close(page), [0..BLOCK, 2 * BLOCK..2 * BLOCK + 3]);
+        assert!(places.open(4 * BLOCK).is_ok());
     }
 
     #[test]

@@ -70,11 +70,17 @@ pub trait Decoder: Send {
     /// Embeddings of tokens, `[n, hidden]`, on the device where prompts are put together.
     fn embed(&self, tokens: &[u32]) -> Tensor<2>;
 
-    /// Takes a place for a page of at most so many positions, prompt and answer.
+    /// Takes a place for a page, with room for so many positions.
     ///
     /// # Errors
     /// When the memory set aside for the cache has none left.
     fn open(&mut self, positions: usize) -> Result<Slot, CacheFull>;
+
+    /// Makes the room of a place at least so many positions, those that it holds among them.
+    ///
+    /// # Errors
+    /// When the memory set aside for the cache has none left; the place stays what it was.
+    fn grow(&mut self, slot: Slot, positions: usize) -> Result<(), CacheFull>;
 
     /// Gives a place back; whatever it held is forgotten.
     fn close(&mut self, slot: Slot);

@@ -9,16 +9,17 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::memory::peak_bytes;
 use super::model::Model;
-use super::options::{DeepSeekOptions, NgramSetting};
-use super::{DeepSeekOcr, NAME};
+use super::options::{DeepSeekOptions, NgramSetting, named_with};
+use super::{DeepSeekOcr, LoadReport, NAME};
 use crate::config::{DecoderConfig, ModelConfig};
 use crate::decoder::{Decoder, DeviceDecoder, DeviceOptions, Input, Row};
 use crate::generate::{BatchSettings, NgramBlock, Rules, WatchedTokens};
 use crate::host::{HostDecoder, HostOptions};
-use crate::preprocess::Mode;
+use crate::preprocess::{Mode, View};
 use crate::prompt::Prompt;
+use crate::stages::Stages;
 use crate::tokenizer::TextTokenizer;
-use crate::vision::{VisionModel, VisionOptions};
+use crate::vision::{VisionModel, VisionOptions, pixels};
 use crate::weights::{Checkpoint, CheckpointError, StoredType, Weights};
 
 /// Pages that are written at once where neither their number nor the cache is set.
@@ -88,6 +89,9 @@ pub(super) fn load(options: DeepSeekOptions) -> Result<DeepSeekOcr, EngineError>
     check_views(&vision, &mode)?;
     check_room(decoder.capacity(), longest)?;
     check_sanity(decoder.as_mut(), &config)?;
+    if !is_cpu(&options.device) {
+        check_towers(&vision, &mode, &options.device)?;
+    }
     let places = match places {
         0 => (decoder.capacity() / longest.positions).clamp(1, MOST_PLACES),
         places => places,
@@ -97,18 +101,20 @@ pub(super) fn load(options: DeepSeekOptions) -> Result<DeepSeekOcr, EngineError>
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model_id: architecture.model_id().to_owned(),
         model_revision: revision,
-        mode: mode.name().to_owned(),
+        mode: named_with(
+            mode.name(),
+            options.max_tiles,
+            &options.task,
+            options.deep_parsing,
+        ),
     };
-    tracing::info!(
-        device = options.device_name,
-        dtype = ?dtype,
-        mode = info.mode,
+    let report = LoadReport {
+        dtype,
         places,
-        cache_positions = decoder.capacity(),
-        seconds = start.elapsed().as_secs_f64(),
-        peak_mib = peak_bytes().map(|bytes| bytes >> 20),
-        "model loaded"
-    );
+        cache_positions: decoder.capacity(),
+        spent: start.elapsed(),
+        peak_bytes: peak_bytes(),
+    };
     let model = Model {
         rules: Arc::new(rules(&options, &config, &tokenizer)),
         vision,
@@ -136,6 +142,7 @@ pub(super) fn load(options: DeepSeekOptions) -> Result<DeepSeekOcr, EngineError>
             prompt_budget: options.prompt_budget,
         },
         device_name: options.device_name,
+        report,
     })
 }
 
@@ -343,6 +350,23 @@ fn check_room(capacity: usize, longest: Longest) -> Result<(), EngineError> {
          set more memory aside for it",
         longest.least
     )))
+}
+
+/// A view of middle gray through the towers: in 16 bits a checkpoint's numbers may overflow that do
+/// not in 32.
+fn check_towers(vision: &VisionModel, mode: &Mode, device: &Device) -> Result<(), EngineError> {
+    let gray = View {
+        side: mode.base_size,
+        rgb: vec![127; 3 * (mode.base_size as usize).pow(2)],
+    };
+    let vectors = vision.encode(pixels(&[gray], device), &mut Stages::ignored());
+    let sum = vectors.cast(DType::F32).abs().sum().into_scalar::<f32>();
+    if sum.is_finite() {
+        return Ok(());
+    }
+    Err(setting(
+        "the vision towers give what is no number in this dtype; f32 or bf16 may do".to_owned(),
+    ))
 }
 
 /// One step, which also makes devices compile their programs before pages wait for them.

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor};
 use quire_core::{Stage, Trouble, TroubleCode};
 use rayon::ThreadPool;
 
+use super::options::named_with;
 use crate::config::Architecture;
 use crate::decoder::Decoder;
 use crate::generate::{Question, Rules};
@@ -38,6 +39,11 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn architecture(&self) -> Architecture {
         self.architecture
+    }
+
+    /// A mode as rows name it.
+    pub(super) fn named(&self, mode: &str) -> String {
+        named_with(mode, self.max_tiles, &self.task, self.max_figures > 0)
     }
 
     /// The engine's own mode, or another one by name.

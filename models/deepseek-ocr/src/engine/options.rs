@@ -65,6 +65,21 @@ pub struct DeepSeekOptions {
     pub threads: usize,
 }
 
+/// A mode as rows name it: with what makes answers differ from those of the mode alone.
+pub fn named_with(mode: &str, max_tiles: Option<u32>, task: &Task, deep_parsing: bool) -> String {
+    let mut name = mode.to_owned();
+    if let Some(max_tiles) = max_tiles {
+        name += &format!(" tiles:{max_tiles}");
+    }
+    if *task != Task::default() {
+        name += &format!(" {task}");
+    }
+    if deep_parsing {
+        name += " deep-parsing";
+    }
+    name
+}
+
 impl DeepSeekOptions {
     /// The published settings on the CPU.
     pub fn new(folder: impl Into<PathBuf>) -> Self {

@@ -44,6 +44,11 @@ pub(super) fn recognition(
     }
 }
 
+/// Whether every token was chosen by numbers.
+pub(super) fn is_sane(written: &Written) -> bool {
+    !written.log_probabilities.iter().any(|value| value.is_nan())
+}
+
 /// Numbers of tokens stay below the limit of positions.
 pub(super) fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
@@ -88,8 +93,6 @@ impl Markers {
 /// Mean probability, and the probability that a tenth of the tokens stay under.
 fn confidence(probabilities: &[f32]) -> (Option<f32>, Option<f32>) {
     let mut probabilities = probabilities.to_vec();
-    // A device that gave no number knows nothing.
-    probabilities.retain(|probability| !probability.is_nan());
     if probabilities.is_empty() {
         return (None, None);
     }
@@ -140,6 +143,5 @@ mod tests {
         let (mean, tenth) = confidence(&probabilities);
         assert!((mean.unwrap() - 0.93).abs() < 1e-6);
         assert_eq!(tenth, Some(0.4));
-        assert_eq!(confidence(&[f32::NAN, 0.5]), (Some(0.5), Some(0.5)));
     }
 }

@@ -236,6 +236,7 @@ impl<'a> Serving<'a> {
     fn settle(&mut self, answered: Answered<Part>) {
         let part = answered.tag;
         match (answered.result, part.block) {
+            (Ok(written), _) if !reading::is_sane(&written) => self.give_up(part, no_number()),
             (Ok(written), None) => self.read(part.page, &written),
             (Ok(written), Some(block)) => self.parse(part.page, block, &written),
             (Err(cannot_fit), _) => self.give_up(part, too_large(cannot_fit)),
@@ -338,6 +339,12 @@ fn parsed(text: &str) -> Option<Parsed> {
         kind: answer.kind().to_owned(),
         text: answer.text().to_owned(),
     })
+}
+
+/// What was written says nothing then, however it looks.
+fn no_number() -> Trouble {
+    let message = "the model's numbers overflowed; another dtype may do";
+    Trouble::new(Stage::Recognize, TroubleCode::Crash, message)
 }
 
 fn too_large(cannot_fit: CannotFit) -> Trouble {

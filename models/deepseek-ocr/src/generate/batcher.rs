@@ -3,11 +3,16 @@
 //! What a page is answered does not depend on its company. Prompts are computed in pieces whose
 //! bounds follow from the prompt alone; how many pages may compute a piece in one step is what a
 //! budget decides, so that pages that are being written are not kept waiting by those that come.
+//!
+//! Most answers end long before the longest that is allowed, so a place has room for the prompt and
+//! the beginning of an answer, and grows. Where the cache is full, the page that came last gives
+//! its place back and starts over later: from the prompt, since going on from what it had written
+//! would compute it in other pieces. The first page is never sent back, so all end.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use burn::tensor::Tensor;
 
 use super::metrics::Meters;
 use super::question::{Answered, CannotFit, Question, Written};
@@ -45,6 +50,9 @@ impl Occupancy {
     }
 }
 
+/// Positions by which the room of an answer grows.
+const GROWTH: usize = 512;
+
 /// Questions that wait, questions that are being answered, and the decoder that answers them.
 ///
 /// Places in the cache are given back when the batcher is dropped, whatever happened.
@@ -52,17 +60,33 @@ impl Occupancy {
 pub struct Batcher<'a, T> {
     decoder: Opened<'a>,
     settings: BatchSettings,
-    waiting: VecDeque<Question<T>>,
+    waiting: VecDeque<Waiting<T>>,
+    /// In the order of their coming.
     running: Vec<Running<T>>,
+    /// Whether pages were sent back and none has ended since: who came now would be sent back, too.
+    is_tight: bool,
     meters: Meters,
     occupancy: Occupancy,
+}
+
+/// A question without a place.
+#[derive(Debug)]
+struct Waiting<T> {
+    question: Question<T>,
+    /// Time of the decoder that was lost when it was sent back.
+    spent: Duration,
 }
 
 /// A question that has a place.
 #[derive(Debug)]
 struct Running<T> {
-    tag: T,
+    question: Question<T>,
     slot: Slot,
+    /// Positions that the place has room for, those that are filled, and those that prompt and
+    /// answer may have.
+    room: usize,
+    filled: usize,
+    limit: usize,
     state: State,
     writing: Writing,
     spent: Duration,
@@ -70,8 +94,8 @@ struct Running<T> {
 
 #[derive(Debug)]
 enum State {
-    /// The prompt, computed up to a position.
-    Prompt { prompt: Box<Tensor<2>>, done: usize },
+    /// The prompt, computed as far as positions are filled.
+    Prompt,
     /// The token to go on from.
     Token(u32),
 }
@@ -92,6 +116,7 @@ impl<'a, T> Batcher<'a, T> {
             settings,
             waiting: VecDeque::new(),
             running: Vec::new(),
+            is_tight: false,
             meters,
             occupancy: Occupancy::default(),
         }
@@ -99,12 +124,12 @@ impl<'a, T> Batcher<'a, T> {
 
     /// A question that waits behind all others.
     pub fn push(&mut self, question: Question<T>) {
-        self.waiting.push_back(question);
+        self.waiting.push_back(Waiting::new(question));
     }
 
     /// A question that waits before all others: the rest of something that has begun.
     pub fn push_first(&mut self, question: Question<T>) {
-        self.waiting.push_front(question);
+        self.waiting.push_front(Waiting::new(question));
     }
 
     /// The decoder, to embed prompts with.
@@ -141,6 +166,7 @@ impl<'a, T> Batcher<'a, T> {
     /// ended.
     pub fn step(&mut self) -> Vec<Answered<T>> {
         let mut answered = self.admit();
+        self.make_room();
         let (rows, members) = self.rows();
         if rows.is_empty() {
             return answered;
@@ -178,36 +204,78 @@ impl<'a, T> Batcher<'a, T> {
     fn admit(&mut self) -> Vec<Answered<T>> {
         let mut refused = Vec::new();
         while self.n_free() > 0
-            && let Some(question) = self.waiting.pop_front()
+            && !self.is_tight
+            && let Some(waiting) = self.waiting.pop_front()
         {
+            let question = &waiting.question;
             let prompt = question.tokens.len();
             let limit = self.decoder.decoder.capacity();
             let limit = question.rules.max_positions.min(limit);
             // The last token of an answer is never computed on, but is an answer's position.
-            let room = limit.saturating_sub(prompt);
-            let room = room.min(question.rules.max_new_tokens);
-            let opened = if room == 0 || prompt == 0 {
+            let answer = limit.saturating_sub(prompt);
+            let answer = answer.min(question.rules.max_new_tokens);
+            let room = prompt + answer.min(GROWTH);
+            let opened = if answer == 0 || prompt == 0 {
                 None
             } else {
-                self.decoder.open(prompt + room)
+                self.decoder.open(room)
             };
             match opened {
-                Some(slot) => self.running.push(Running::new(question, slot, room)),
-                None if room > 0 && prompt > 0 && !self.running.is_empty() => {
-                    self.waiting.push_front(question);
+                Some(slot) => {
+                    let running = Running::new(waiting, slot, room, answer);
+                    self.running.push(running);
+                }
+                None if answer > 0 && prompt > 0 && !self.running.is_empty() => {
+                    self.waiting.push_front(waiting);
                     break;
                 }
                 // Even an empty cache has no place for it.
                 None => {
                     self.meters.answer(None, 0);
                     refused.push(Answered {
-                        tag: question.tag,
+                        tag: waiting.question.tag,
                         result: Err(CannotFit { prompt, limit }),
                     });
                 }
             }
         }
         refused
+    }
+
+    /// Lets places grow that the next token has no room in. Where the cache is full, those that
+    /// came last are sent back.
+    fn make_room(&mut self) {
+        let mut member = 0;
+        while member < self.running.len() {
+            let running = &self.running[member];
+            if !running.is_full() {
+                member += 1;
+                continue;
+            }
+            let wanted = running.limit.min(running.room + GROWTH);
+            if self.decoder.grow(running.slot, wanted) {
+                self.running[member].room = wanted;
+                member += 1;
+                continue;
+            }
+            assert!(
+                self.running.len() > 1,
+                "an empty cache has room for a page: its limit is the capacity"
+            );
+            self.send_last_back();
+        }
+    }
+
+    fn send_last_back(&mut self) {
+        if let Some(running) = self.running.pop() {
+            self.decoder.close(running.slot);
+            self.is_tight = true;
+            self.meters.sent_back();
+            self.waiting.push_front(Waiting {
+                question: running.question,
+                spent: running.spent,
+            });
+        }
     }
 
     /// The next step's rows, and whose each is.
@@ -219,9 +287,8 @@ impl<'a, T> Batcher<'a, T> {
         for (member, running) in self.running.iter().enumerate() {
             let row = match &running.state {
                 State::Token(token) => running.next_token(*token),
-                State::Prompt { prompt, done } => {
-                    let [n, _] = prompt.dims();
-                    let piece = self.settings.prompt_piece.min(n - done);
+                State::Prompt => {
+                    let piece = running.left_of_prompt().min(self.settings.prompt_piece);
                     // Somebody's piece is always computed, however small the budget is.
                     if any && piece > left {
                         left = 0;
@@ -229,7 +296,7 @@ impl<'a, T> Batcher<'a, T> {
                     }
                     any = true;
                     left = left.saturating_sub(piece);
-                    running.next_piece(prompt, *done, piece)
+                    running.next_piece(piece)
                 }
             };
             rows.push(row);
@@ -254,10 +321,11 @@ impl<'a, T> Batcher<'a, T> {
 
     fn leave(&mut self, running: Running<T>, reason: FinishReason) -> Answered<T> {
         self.decoder.close(running.slot);
+        self.is_tight = false;
         let (tokens, log_probabilities, n_kept) = running.writing.into_parts();
         self.meters.answer(Some(reason), tokens.len());
         Answered {
-            tag: running.tag,
+            tag: running.question.tag,
             result: Ok(Written {
                 tokens,
                 log_probabilities,
@@ -269,18 +337,39 @@ impl<'a, T> Batcher<'a, T> {
     }
 }
 
-impl<T> Running<T> {
-    fn new(question: Question<T>, slot: Slot, room: usize) -> Self {
+impl<T> Waiting<T> {
+    fn new(question: Question<T>) -> Self {
         Self {
-            tag: question.tag,
-            slot,
-            writing: Writing::new(question.rules, &question.tokens, room),
-            state: State::Prompt {
-                prompt: Box::new(question.prompt),
-                done: 0,
-            },
+            question,
             spent: Duration::ZERO,
         }
+    }
+}
+
+impl<T> Running<T> {
+    /// Before the first piece of the prompt; the answer may become `answer` tokens long.
+    fn new(waiting: Waiting<T>, slot: Slot, room: usize, answer: usize) -> Self {
+        let Waiting { question, spent } = waiting;
+        let writing = Writing::new(Arc::clone(&question.rules), &question.tokens, answer);
+        Self {
+            slot,
+            room,
+            filled: 0,
+            limit: question.tokens.len() + answer,
+            state: State::Prompt,
+            writing,
+            question,
+            spent,
+        }
+    }
+
+    /// Whether the next token has no room.
+    fn is_full(&self) -> bool {
+        matches!(self.state, State::Token(_)) && self.filled == self.room
+    }
+
+    fn left_of_prompt(&self) -> usize {
+        self.question.tokens.len() - self.filled
     }
 
     fn next_token(&self, token: u32) -> Row {
@@ -291,12 +380,12 @@ impl<T> Running<T> {
         }
     }
 
-    fn next_piece(&self, prompt: &Tensor<2>, done: usize, piece: usize) -> Row {
-        let [n, _] = prompt.dims();
-        let is_last = done + piece == n;
+    fn next_piece(&self, piece: usize) -> Row {
+        let is_last = piece == self.left_of_prompt();
+        let prompt = self.question.prompt.clone();
         Row {
             slot: self.slot,
-            input: Input::Prompt(prompt.clone().narrow(0, done, piece)),
+            input: Input::Prompt(prompt.narrow(0, self.filled, piece)),
             // What is chosen within a prompt is nobody's token.
             banned: if is_last {
                 self.writing.banned()
@@ -308,12 +397,9 @@ impl<T> Running<T> {
 
     /// Takes in what a step gave after `n` further positions.
     fn advance(&mut self, chosen: Chosen, n: usize) -> Option<FinishReason> {
-        if let State::Prompt { prompt, done } = &mut self.state {
-            *done += n;
-            let [all, _] = prompt.dims();
-            if *done < all {
-                return None;
-            }
+        self.filled += n;
+        if self.filled < self.question.tokens.len() {
+            return None;
         }
         self.state = State::Token(chosen.token);
         self.writing.push(chosen)
@@ -341,6 +427,10 @@ impl Opened<'_> {
         Some(slot)
     }
 
+    fn grow(&mut self, slot: Slot, positions: usize) -> bool {
+        self.decoder.grow(slot, positions).is_ok()
+    }
+
     fn close(&mut self, slot: Slot) {
         self.slots.retain(|&held| held != slot);
         self.decoder.close(slot);
@@ -350,7 +440,11 @@ impl Opened<'_> {
 impl Drop for Opened<'_> {
     fn drop(&mut self) {
         for slot in std::mem::take(&mut self.slots) {
-            self.decoder.close(slot);
+            // After a panic of the device this may be another, which would end the process.
+            let closed = catch_unwind(AssertUnwindSafe(|| self.decoder.close(slot)));
+            if closed.is_err() {
+                tracing::error!(slot = slot.0, "a place could not be given back");
+            }
         }
     }
 }

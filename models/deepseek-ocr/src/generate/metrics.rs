@@ -46,6 +46,11 @@ pub fn describe() {
         "Answers that ended, by device and end: stop, length, repetition, refused"
     );
     describe_counter!(
+        "quire_engine_restarts_total",
+        Unit::Count,
+        "Answers begun anew because the cache was full, by device"
+    );
+    describe_counter!(
         "quire_engine_views_total",
         Unit::Count,
         "Views and tiles that went through the vision towers, by device"
@@ -67,6 +72,7 @@ pub struct Meters {
     step_seconds: Histogram,
     prompt_tokens: Counter,
     output_tokens: Counter,
+    restarts: Counter,
     views: Counter,
     vision_seconds: Histogram,
 }
@@ -83,6 +89,7 @@ impl Meters {
             step_seconds: metrics::histogram!("quire_engine_step_seconds", "device" => label()),
             prompt_tokens: metrics::counter!("quire_engine_prompt_tokens_total", "device" => label()),
             output_tokens: metrics::counter!("quire_engine_output_tokens_total", "device" => label()),
+            restarts: metrics::counter!("quire_engine_restarts_total", "device" => label()),
             views: metrics::counter!("quire_engine_views_total", "device" => label()),
             vision_seconds: metrics::histogram!("quire_engine_vision_seconds", "device" => label()),
             device,
@@ -105,6 +112,11 @@ impl Meters {
         metrics::counter!("quire_engine_answers_total", "device" => device, "end" => end)
             .increment(1);
         self.output_tokens.increment(tokens as u64);
+    }
+
+    /// A page that gave its place back before its answer ended.
+    pub(super) fn sent_back(&self) {
+        self.restarts.increment(1);
     }
 
     /// Views that went through the towers.

@@ -1,9 +1,9 @@
 //! Keys and values of all pages that are being written.
 //!
-//! A place is a list of blocks of 64 positions with all layers in them. What a page may grow to is
-//! set aside when its place is opened, because a step cannot fail; memory is taken only as the page
-//! grows, since most pages end long before the longest that is allowed, and blocks of closed places
-//! are used again. Blocks of one size leave no gaps between places, whatever their lengths.
+//! A place is a list of blocks of 64 positions with all layers in them. Blocks are set aside before
+//! a step needs them, because a step cannot fail; memory is taken only as the page grows, and
+//! blocks of closed places are used again. Blocks of one size leave no gaps between places,
+//! whatever their lengths.
 
 use quire_kernels::{PAGE, Stored};
 
@@ -82,6 +82,21 @@ impl Cache {
         }
     }
 
+    /// # Panics
+    /// When the place is not open.
+    pub(super) fn grow(&mut self, slot: Slot, positions: usize) -> Result<(), CacheFull> {
+        let n_free = self.n_blocks - self.n_reserved;
+        let place = self.places.get_mut(slot.0).and_then(Option::as_mut);
+        let place = place.expect("places that grow are open");
+        let n_more = positions.div_ceil(PAGE).saturating_sub(place.n_reserved);
+        if n_more > n_free {
+            return Err(CacheFull { positions });
+        }
+        place.n_reserved += n_more;
+        self.n_reserved += n_more;
+        Ok(())
+    }
+
     /// Closing twice does no harm.
     pub(super) fn close(&mut self, slot: Slot) {
         if let Some(place) = self.places.get_mut(slot.0).and_then(Option::take) {
@@ -93,7 +108,7 @@ impl Cache {
     /// Makes room for `n` more positions and gives the first of them.
     ///
     /// # Panics
-    /// When the place is not open, or was opened for fewer positions.
+    /// When the place is not open, or has room for fewer positions.
     pub(super) fn extend(&mut self, slot: Slot, n: usize) -> usize {
         let block_words = self.block_words();
         let place = self.places.get_mut(slot.0).and_then(Option::as_mut);
@@ -103,7 +118,7 @@ impl Cache {
         let n_blocks = place.len.div_ceil(PAGE);
         assert!(
             n_blocks <= place.n_reserved,
-            "{} positions in a place that was opened for {}",
+            "{} positions in a place that has room for {}",
             place.len,
             place.n_reserved * PAGE
         );
@@ -211,6 +226,22 @@ mod tests {
         cache.close(first);
         cache.close(first);
         assert_eq!(cache.open(3 * PAGE), Ok(first));
+    }
+
+    #[test]
+    fn place_grows_while_memory_can_be_set_aside() {
+        let mut cache = Cache::new(&config(), Stored::Bf16, 4 * BLOCK_BYTES);
+        let page = cache.open(1).unwrap();
+        let other = cache.open(2 * PAGE).unwrap();
+        assert_eq!(cache.grow(page, PAGE), Ok(()));
+        assert_eq!(cache.grow(page, PAGE + 1), Ok(()));
+        let positions = 2 * PAGE + 1;
+        assert_eq!(cache.grow(page, positions), Err(CacheFull { positions }));
+        assert_eq!(cache.extend(page, 2 * PAGE), 0);
+        cache.close(other);
+        assert_eq!(cache.grow(page, 4 * PAGE), Ok(()));
+        cache.close(page);
+        assert!(cache.open(4 * PAGE).is_ok(), "all of it came back");
     }
 
     #[test]

@@ -243,6 +243,12 @@ impl Decoder for HostDecoder {
         self.cache.open(positions)
     }
 
+    /// # Panics
+    /// When the slot is not open.
+    fn grow(&mut self, slot: Slot, positions: usize) -> Result<(), CacheFull> {
+        self.cache.grow(slot, positions)
+    }
+
     fn close(&mut self, slot: Slot) {
         self.cache.close(slot);
     }

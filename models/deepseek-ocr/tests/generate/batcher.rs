@@ -1,6 +1,7 @@
 //! Who is written when.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use deepseek_ocr::decoder::Decoder;
@@ -214,7 +215,59 @@ fn pages_wait_while_the_cache_is_full() {
     let run = run(&mut decoder, SETTINGS, rules, &pages);
     assert_eq!(run.answers.len(), 10);
     assert!(run.answers.iter().all(|(_, written)| written.is_some()));
-    assert_eq!(decoder.steps.iter().map(|step| step.held).max(), Some(3000));
+    // Prompts, and the beginnings of answers: five of them.
+    assert_eq!(decoder.steps.iter().map(|step| step.held).max(), Some(3060));
+}
+
+#[test]
+fn default_cache_keeps_the_default_places_taken() {
+    // 4 GiB of 12 layers of keys and values of 1,280 numbers in 16 bits: 8.5 pages of full length.
+    let mut decoder = Scripted::new((4 << 30) / (2 * 12 * 1280 * 2));
+    let run = run(&mut decoder, SETTINGS, rules(), &mixed(64));
+    assert_eq!(run.answers.len(), 64);
+    let share = run.until_dry.share();
+    assert!(share >= 0.9, "{:?} is {share}", run.until_dry);
+}
+
+#[test]
+fn page_that_came_last_starts_over_when_the_cache_is_full() {
+    let pages = [Page {
+        prompt: 100,
+        answer: 1900,
+    }; 5];
+    let mut alone = Scripted::new(5 * 3000);
+    let expected = run(&mut alone, SETTINGS, rules(), &pages);
+    let mut decoder = Scripted::new(2 * 2100);
+    let found = run(&mut decoder, SETTINGS, rules(), &pages);
+    assert_eq!(found.by_page(), expected.by_page());
+    let order: Vec<u32> = found.answers.iter().map(|(tag, _)| *tag).collect();
+    assert_eq!(order, [0, 1, 2, 3, 4], "nobody overtakes");
+    let n_prompts = |decoder: &Scripted| {
+        let rows = decoder.steps.iter().flat_map(|step| &step.rows);
+        rows.filter(|(_, n_prompt)| *n_prompt > 0).count()
+    };
+    assert_eq!(n_prompts(&alone), 5);
+    assert!(n_prompts(&decoder) > 5, "somebody was sent back");
+    assert!(n_prompts(&decoder) < 15, "and few were, more than once");
+    assert_eq!(decoder.held(), 0);
+}
+
+#[test]
+fn lost_device_costs_a_panic_and_not_the_process() {
+    let mut decoder = Scripted::new(8192);
+    let page = Page {
+        prompt: 4,
+        answer: 100,
+    };
+    let asked = question(&decoder, &Arc::new(rules()), 1, page);
+    decoder.is_lost = true;
+    let abandoned = catch_unwind(AssertUnwindSafe(|| {
+        let mut batcher = Batcher::new(&mut decoder, SETTINGS, Meters::of("test"));
+        batcher.push(asked);
+        batcher.step();
+    }));
+    assert!(abandoned.is_err());
+    assert!(decoder.held() > 0, "the place could not be given back");
 }
 
 #[test]

@@ -46,6 +46,8 @@ pub(crate) struct Scripted {
     places: Vec<Option<Place>>,
     /// The answer's token of a page at a place.
     script: fn(u32, u32) -> u32,
+    /// Whether everything that is asked of the device fails.
+    pub(crate) is_lost: bool,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -60,6 +62,7 @@ impl Scripted {
             capacity,
             places: Vec::new(),
             script,
+            is_lost: false,
             steps: Vec::new(),
         }
     }
@@ -114,7 +117,19 @@ impl Decoder for Scripted {
         Ok(Slot(at))
     }
 
+    fn grow(&mut self, slot: Slot, positions: usize) -> Result<(), CacheFull> {
+        let held = self.held();
+        let place = self.places[slot.0].as_mut().expect("an open place grows");
+        let more = positions.saturating_sub(place.positions);
+        if held + more > self.capacity {
+            return Err(CacheFull { positions });
+        }
+        place.positions += more;
+        Ok(())
+    }
+
     fn close(&mut self, slot: Slot) {
+        assert!(!self.is_lost, "{slot:?} cannot be cleared on a lost device");
         assert!(
             self.places[slot.0].take().is_some(),
             "{slot:?} was not open"
@@ -122,6 +137,7 @@ impl Decoder for Scripted {
     }
 
     fn step(&mut self, rows: &[Row]) -> Vec<Chosen> {
+        assert!(!self.is_lost, "the device is lost");
         let held = self.held();
         let mut step = Vec::new();
         let mut chosen = Vec::new();

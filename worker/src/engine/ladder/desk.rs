@@ -19,8 +19,8 @@ const LOST: &str = "the engine of the fallback cannot go on";
 pub(super) struct Station {
     info: Arc<EngineInfo>,
     takes_known_lines: bool,
-    /// Pages for the first engine, which takes them from the desk.
-    is_mode: bool,
+    /// The mode that the first engine, which takes the pages from the desk, reads them in.
+    mode: Option<String>,
     queue: Mutex<Queue>,
     ready: Condvar,
 }
@@ -40,16 +40,16 @@ impl Station {
         Self {
             info: Arc::new(info),
             takes_known_lines,
-            is_mode: false,
+            mode: None,
             queue: Mutex::default(),
             ready: Condvar::new(),
         }
     }
 
     /// The first engine in another mode.
-    pub(super) fn mode(info: EngineInfo) -> Self {
+    pub(super) fn mode(info: EngineInfo, mode: &str) -> Self {
         Self {
-            is_mode: true,
+            mode: Some(mode.to_owned()),
             ..Self::new(info, false)
         }
     }
@@ -143,7 +143,10 @@ impl<'a> Desk<'a> {
 
     /// A page that the first engine is to read in another mode.
     fn again(&self) -> Option<PageRequest> {
-        let mut modes = self.stations.iter().filter(|station| station.is_mode);
+        let mut modes = self
+            .stations
+            .iter()
+            .filter(|station| station.mode.is_some());
         let request = modes.find_map(|station| station.queue().waiting.pop_front())?;
         self.take(request.ticket);
         Some(request)
@@ -151,7 +154,10 @@ impl<'a> Desk<'a> {
 
     /// Whether pages wait for the first engine in another mode.
     pub(super) fn has_again(&self) -> bool {
-        let mut modes = self.stations.iter().filter(|station| station.is_mode);
+        let mut modes = self
+            .stations
+            .iter()
+            .filter(|station| station.mode.is_some());
         modes.any(|station| !station.queue().waiting.is_empty())
     }
 
@@ -172,7 +178,7 @@ impl<'a> Desk<'a> {
     fn leave(&self, from: usize, ticket: u64) -> Option<Journey> {
         let mut pages = lock(&self.pages);
         let at = pages.get(&ticket)?.station;
-        let is_its_own = at == from || from == 0 && self.stations[at].is_mode;
+        let is_its_own = at == from || from == 0 && self.stations[at].mode.is_some();
         if is_its_own {
             pages.remove(&ticket)
         } else {
@@ -211,8 +217,8 @@ impl<'a> Desk<'a> {
         journey.station = next;
         journey.is_taken = false;
         let mut request = journey.request.clone();
-        if self.stations[next].is_mode {
-            request.mode = Some(self.stations[next].info.mode.clone());
+        if let Some(mode) = &self.stations[next].mode {
+            request.mode = Some(mode.clone());
         }
         lock(&self.pages).insert(ticket, journey);
         self.push(next, request);
@@ -269,7 +275,7 @@ impl<'a> Desk<'a> {
 
     /// The engine of a rung panicked: pages that it held go on. Returns how many.
     pub(super) fn panicked(&self, station: usize) -> usize {
-        let is_mode = |at: usize| self.stations[at].is_mode;
+        let is_mode = |at: usize| self.stations[at].mode.is_some();
         let mut held: Vec<u64> = lock(&self.pages)
             .iter()
             .filter(|(_, journey)| journey.is_taken)
@@ -458,16 +464,23 @@ impl PageSource for RungSource<'_, '_> {
 pub(super) struct RungSink<'d, 'a> {
     desk: &'d Desk<'a>,
     station: usize,
+    /// Whether a page was read.
+    pub(super) has_read: bool,
 }
 
 impl<'d, 'a> RungSink<'d, 'a> {
     pub(super) fn new(desk: &'d Desk<'a>, station: usize) -> Self {
-        Self { desk, station }
+        Self {
+            desk,
+            station,
+            has_read: false,
+        }
     }
 }
 
 impl AnswerSink for RungSink<'_, '_> {
     fn answer(&mut self, answer: PageAnswer) {
+        self.has_read |= answer.result.is_ok();
         self.desk.answered(self.station, answer);
     }
 

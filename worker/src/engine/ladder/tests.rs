@@ -260,6 +260,18 @@ fn pages_of_an_engine_that_panics_are_read_by_the_next() {
 }
 
 #[test]
+fn first_engine_that_only_panics_is_lost_and_does_not_leave_every_page_to_the_next() {
+    let first = Scripted::new("first", Does::Panics);
+    let rungs = vec![other(Scripted::new("second", Does::Reads))];
+    let mut ladder = Ladder::new(Box::new(first), rungs).unwrap();
+    let mut answers = Answers::default();
+    let mut pages = Pages((0..100).map(page).collect());
+    let error = ladder.serve(&mut pages, &mut answers).unwrap_err();
+    assert!(error.message.contains("panicked 5 times"), "{error}");
+    assert!(pages.0.len() > 80, "{} are left for others", pages.0.len());
+}
+
+#[test]
 fn a_fallback_that_cannot_go_on_is_passed_by() {
     let first = Scripted::new("first", Does::Fails);
     let second = Scripted::new("second", Does::Reads).with(0, Does::GivesUp);
