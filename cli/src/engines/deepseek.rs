@@ -89,7 +89,12 @@ pub(super) fn info(choice: &EngineChoice) -> Result<EngineInfo, EngineError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model_id: architecture.model_id().to_owned(),
         model_revision: revision,
-        mode: named_with(mode.name(), max_tiles(own), &task(own)?, own.deep_parsing),
+        mode: named_with(
+            mode.name(),
+            max_tiles(own).filter(|_| mode.crop),
+            &task(own)?,
+            own.deep_parsing,
+        ),
     })
 }
 

@@ -10,11 +10,11 @@
 
 use std::ops::Range;
 
-use pulp::bytemuck::cast_slice_mut;
+use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::x86::{V3, V4};
-use pulp::{NullaryFnOnce, Simd, cast};
+use pulp::{NullaryFnOnce, Simd, WithSimd, cast};
 
-use super::{PANEL, Product, avx2};
+use super::{PANEL, Product, avx2, put};
 use crate::buffer::Buffer;
 use crate::storage::Aligned;
 use crate::vectors::{Kind, Vectors, rows};
@@ -27,8 +27,6 @@ const SECTION: usize = 96;
 const GREATEST_ROW_VALUE: f32 = 6_000.0;
 /// The greatest sum of a section of a rounded column, signs aside.
 const GREATEST_COLUMN_SUM: f32 = 2_147_000_000.0 / GREATEST_ROW_VALUE;
-/// Values of a row that are looked at together.
-const LANES: usize = 16;
 
 pulp::simd_type! {
     /// AVX-512 with products of pairs of 16-bit integers.
@@ -219,9 +217,7 @@ impl FixedMatrix {
         };
         let scales: Aligned<f32> = Aligned::from_iter(64, (0..packed).map(scale));
         let rounded = |input: usize, output: usize| match output < n_outputs {
-            true if scales[output] > 0.0 => {
-                (weight(input, output) / scales[output]).round_ties_even() as i16
-            }
+            true if scales[output] > 0.0 => nearest(weight(input, output) / scales[output]),
             _ => 0,
         };
         let pairs = (0..packed * n_inputs / 2).map(|index| {
@@ -265,7 +261,7 @@ pub(super) fn multiply(matrix: &FixedMatrix, product: Product<'_>) {
         cast_slice_mut(&mut values),
         &mut scales,
     );
-    let pairs: &[i32] = pulp::bytemuck::cast_slice(&values);
+    let pairs: &[i32] = cast_slice(&values);
     match matrix.chosen {
         Chosen::Avx2(integers) => integers.run(Multiply {
             integers,
@@ -286,62 +282,88 @@ pub(super) fn multiply(matrix: &FixedMatrix, product: Product<'_>) {
 
 /// Rounds rows and gives what one stands for in each.
 fn round_rows(vectors: Vectors, product: &Product<'_>, rounded: &mut [i16], scales: &mut [f32]) {
-    let n_pieces = product.rows.n_pieces;
-    let len = product.n_inputs / n_pieces;
-    vectors.run_loops(
-        #[inline(always)]
-        || {
-            let lines = rounded.chunks_exact_mut(product.n_inputs).zip(scales);
-            for (row, (rounded, scale)) in lines.enumerate() {
-                let mut most = 0.0;
-                for piece in 0..n_pieces {
-                    let values = product.rows.piece(row, piece, len);
-                    most = greatest_magnitude(most, values);
-                }
-                *scale = most / GREATEST_ROW_VALUE;
-                let inverse = if *scale > 0.0 { 1.0 / *scale } else { 0.0 };
-                // Where only the least numbers are, the inverse has no place in f32.
-                let inverse = if inverse.is_infinite() { 0.0 } else { inverse };
-                for (piece, rounded) in rounded.chunks_exact_mut(len).enumerate() {
-                    let values = product.rows.piece(row, piece, len);
-                    for (rounded, value) in rounded.iter_mut().zip(values) {
-                        // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits.
-                        *rounded = (value * inverse + 12_582_912.0).to_bits() as i16;
-                    }
-                }
-            }
-        },
-    );
+    vectors.run(RoundRows {
+        product,
+        rounded,
+        scales,
+    });
 }
 
-/// The greatest magnitude; no number if there is an infinity or what is no number.
-#[inline(always)]
-fn greatest_magnitude(before: f32, values: &[f32]) -> f32 {
-    // By their bits magnitudes stand in the order of whole numbers, those of no number last.
-    let mut most = [0u32; LANES];
-    let (whole, rest) = values.as_chunks::<LANES>();
-    for values in whole {
-        for index in 0..LANES {
-            let bits = values[index].to_bits() & 0x7fff_ffff;
-            most[index] = if bits > most[index] {
-                bits
-            } else {
-                most[index]
+struct RoundRows<'a, 'p> {
+    product: &'a Product<'p>,
+    rounded: &'a mut [i16],
+    scales: &'a mut [f32],
+}
+
+impl WithSimd for RoundRows<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            product,
+            rounded,
+            scales,
+        } = self;
+        let n_pieces = product.rows.n_pieces;
+        let len = product.n_inputs / n_pieces;
+        let lines = rounded.chunks_exact_mut(product.n_inputs).zip(scales);
+        for (row, (rounded, scale)) in lines.enumerate() {
+            let mut most = 0;
+            for piece in 0..n_pieces {
+                let values = product.rows.piece(row, piece, len);
+                most = greatest_magnitude(simd, most, values);
+            }
+            // No number if there is an infinity or what is no number.
+            let most = match most >= f32::INFINITY.to_bits() {
+                true => f32::NAN,
+                false => f32::from_bits(most),
             };
+            *scale = most / GREATEST_ROW_VALUE;
+            let inverse = if *scale > 0.0 { 1.0 / *scale } else { 0.0 };
+            // Where only the least numbers are, the inverse has no place in f32.
+            let inverse = if inverse.is_infinite() { 0.0 } else { inverse };
+            for (piece, rounded) in rounded.chunks_exact_mut(len).enumerate() {
+                let values = product.rows.piece(row, piece, len);
+                for (rounded, value) in rounded.iter_mut().zip(values) {
+                    *rounded = nearest(value * inverse);
+                }
+            }
         }
     }
-    let mut all = before.to_bits();
+}
+
+/// The nearest whole number, to even from the middle, of a value between -2^15 and 2^15.
+#[inline(always)]
+fn nearest(value: f32) -> i16 {
+    // Adding 1.5 * 2^23 leaves it in the low bits.
+    (value + 12_582_912.0).to_bits() as i16
+}
+
+/// The greatest magnitude, as bits: by them magnitudes stand in the order of whole numbers, those
+/// of infinities and of what is no number last.
+#[inline(always)]
+fn greatest_magnitude<S: Simd>(simd: S, before: u32, values: &[f32]) -> u32 {
+    let magnitude = |value: S::f32s| simd.transmute_u32s_f32s(simd.abs_f32s(value));
+    let (whole, rest) = S::as_simd_f32s(values);
+    let mut most = [simd.splat_u32s(0); 2];
+    let (pairs, last) = whole.as_chunks::<2>();
+    for pair in pairs {
+        most[0] = simd.max_u32s(most[0], magnitude(pair[0]));
+        most[1] = simd.max_u32s(most[1], magnitude(pair[1]));
+    }
+    for value in last {
+        most[0] = simd.max_u32s(most[0], magnitude(*value));
+    }
+    let most = [simd.max_u32s(most[0], most[1])];
+    let mut all = before;
+    for &bits in cast_slice::<_, u32>(&most) {
+        all = all.max(bits);
+    }
     for value in rest {
-        let bits = value.to_bits() & 0x7fff_ffff;
-        all = if bits > all { bits } else { all };
+        all = all.max(value.abs().to_bits());
     }
-    for bits in most {
-        all = if bits > all { bits } else { all };
-    }
-    match all >= f32::INFINITY.to_bits() {
-        true => f32::NAN,
-        false => f32::from_bits(all),
-    }
+    all
 }
 
 struct Multiply<'a, I: Integers> {
@@ -420,31 +442,27 @@ impl<I: Integers> Multiply<'_, I> {
         let weights = &self.matrix.panels[panel * n_pairs * PANEL..][..n_pairs * PANEL];
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
         integers.add_products(rows, weights, vector, &mut sums);
-        let stride = self.product.columns.len();
-        let column = columns.start - self.product.columns.start;
         let scales = &self.matrix.scales[columns.start..][..V * lanes];
         let (scales, _) = <I::Floats as Simd>::as_simd_f32s(scales);
         let bias = &self.product.bias[columns.start..][..V * lanes];
         let (bias, _) = <I::Floats as Simd>::as_simd_f32s(bias);
+        let (stride, n_columns) = (self.product.columns.len(), columns.len());
+        let start = row * stride + columns.start - self.product.columns.start;
+        let out = &mut self.product.out[start..];
         let adds = self.product.ending.adds;
-        for index in 0..R {
-            let out = &mut self.product.out[(row + index) * stride + column..][..columns.len()];
-            let row_scale = simd.splat_f32s(self.scales[row + index]);
-            let (whole, rest) = <I::Floats as Simd>::as_mut_simd_f32s(out);
-            for vector in 0..V {
+        put::<_, R, V>(
+            simd,
+            #[inline(always)]
+            |index: usize, vector: usize| {
+                let row_scale = simd.splat_f32s(self.scales[row + index]);
                 let scale = simd.mul_f32s(scales[vector], row_scale);
-                let sum = simd.mul_add_f32s(sums[index][vector], scale, bias[vector]);
-                if let Some(out) = whole.get_mut(vector) {
-                    *out = if adds { simd.add_f32s(*out, sum) } else { sum };
-                } else {
-                    let sum = [sum];
-                    let sum: &[f32] = pulp::bytemuck::cast_slice(&sum);
-                    for (out, sum) in rest.iter_mut().zip(sum) {
-                        *out = if adds { *out + sum } else { *sum };
-                    }
-                }
-            }
-        }
+                simd.mul_add_f32s(sums[index][vector], scale, bias[vector])
+            },
+            out,
+            stride,
+            n_columns,
+            adds,
+        );
     }
 }
 

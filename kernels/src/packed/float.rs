@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
-use super::{PANEL, Product, RowView};
+use super::{PANEL, Product, RowView, put};
 use crate::storage::Aligned;
 #[cfg(target_arch = "x86_64")]
 use crate::vectors::Kind;
@@ -239,26 +239,17 @@ impl<S: Simd, L: Loops> Block<'_, S, L> {
             let weights = &self.weights[piece * len * PANEL..][..len * PANEL];
             self.loops.add(simd, rows, weights, self.vector, &mut sums);
         }
-        for index in 0..R {
-            let start = (row + index) * to.stride + to.column;
-            let out = &mut to.out[start..start + to.n_columns];
-            let (whole, rest) = S::as_mut_simd_f32s(out);
-            for vector in 0..V {
-                let sum = simd.add_f32s(sums[index][vector], self.bias[self.vector + vector]);
-                if let Some(out) = whole.get_mut(vector) {
-                    *out = if self.adds {
-                        simd.add_f32s(*out, sum)
-                    } else {
-                        sum
-                    };
-                } else {
-                    let sum = [sum];
-                    let sum: &[f32] = pulp::bytemuck::cast_slice(&sum);
-                    for (out, sum) in rest.iter_mut().zip(sum) {
-                        *out = if self.adds { *out + sum } else { *sum };
-                    }
-                }
-            }
-        }
+        let out = &mut to.out[row * to.stride + to.column..];
+        put::<S, R, V>(
+            simd,
+            #[inline(always)]
+            |index: usize, vector: usize| {
+                simd.add_f32s(sums[index][vector], self.bias[self.vector + vector])
+            },
+            out,
+            to.stride,
+            to.n_columns,
+            self.adds,
+        );
     }
 }

@@ -15,6 +15,9 @@ mod tiled;
 
 use std::ops::Range;
 
+use pulp::Simd;
+use pulp::bytemuck::cast_slice;
+
 use crate::activation::Activation;
 use crate::storage::Aligned;
 use crate::vectors::Vectors;
@@ -277,6 +280,43 @@ impl Product<'_> {
         let stride = self.columns.len();
         let out = &mut self.out[..self.n_rows * stride];
         self.ending.activation.apply_columns(out, stride, columns);
+    }
+}
+
+/// Writes or adds the vectors of `finished`, by row and vector, to `n_columns` columns of `out`,
+/// whose rows are `stride` apart.
+#[inline(always)]
+fn put<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    finished: impl Fn(usize, usize) -> S::f32s,
+    out: &mut [f32],
+    stride: usize,
+    n_columns: usize,
+    adds: bool,
+) {
+    let lanes = S::F32_LANES;
+    if n_columns == V * lanes {
+        for index in 0..R {
+            let (out, _) = S::as_mut_simd_f32s(&mut out[index * stride..][..V * lanes]);
+            for (vector, out) in out.iter_mut().enumerate() {
+                let value = finished(index, vector);
+                *out = if adds {
+                    simd.add_f32s(*out, value)
+                } else {
+                    value
+                };
+            }
+        }
+        return;
+    }
+    for index in 0..R {
+        let out = &mut out[index * stride..][..n_columns];
+        for (vector, out) in out.chunks_mut(lanes).enumerate() {
+            let value = [finished(index, vector)];
+            for (out, value) in out.iter_mut().zip(cast_slice::<_, f32>(&value)) {
+                *out = if adds { *out + value } else { *value };
+            }
+        }
     }
 }
 

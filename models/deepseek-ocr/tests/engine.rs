@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use deepseek_ocr::prompt::Task;
 use deepseek_ocr::weights::StoredType;
 use deepseek_ocr::{DeepSeekOcr, DeepSeekOptions, NgramSetting};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
@@ -212,6 +213,26 @@ fn engine_says_who_it_is() {
     assert!(!engine.takes_known_lines());
     let again = DeepSeekOcr::load(options("small")).unwrap();
     assert_eq!(again.info(), info);
+}
+
+#[test]
+fn what_else_is_asked_is_part_of_who_it_is() {
+    let asked = DeepSeekOptions {
+        task: Task::FreeOcr,
+        max_tiles: Some(4),
+        deep_parsing: true,
+        ..options("gundam")
+    };
+    let engine = DeepSeekOcr::load(asked).unwrap();
+    let plain = DeepSeekOcr::load(options("gundam")).unwrap();
+    assert_ne!(engine.info(), plain.info(), "their jobs are different ones");
+    assert_eq!(engine.info().mode, "gundam tiles:4 free-ocr deep-parsing");
+    let fallback = engine.info_in("base").mode;
+    assert_eq!(fallback, "base free-ocr deep-parsing");
+    assert_eq!(plain.info_in("base").mode, "base");
+    let report = engine.load_report();
+    assert!(report.places > 0 && report.cache_positions > 0);
+    assert!(report.to_string().starts_with("loaded in "), "{report}");
 }
 
 #[test]

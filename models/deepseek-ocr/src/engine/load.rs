@@ -103,7 +103,7 @@ pub(super) fn load(options: DeepSeekOptions) -> Result<DeepSeekOcr, EngineError>
         model_revision: revision,
         mode: named_with(
             mode.name(),
-            options.max_tiles,
+            options.max_tiles.filter(|_| mode.crop),
             &options.task,
             options.deep_parsing,
         ),

@@ -43,7 +43,9 @@ impl Model {
 
     /// A mode as rows name it.
     pub(super) fn named(&self, mode: &str) -> String {
-        named_with(mode, self.max_tiles, &self.task, self.max_figures > 0)
+        let has_tiles = self.mode_of(Some(mode)).is_ok_and(|mode| mode.crop);
+        let max_tiles = self.max_tiles.filter(|_| has_tiles);
+        named_with(mode, max_tiles, &self.task, self.max_figures > 0)
     }
 
     /// The engine's own mode, or another one by name.
