@@ -6,8 +6,9 @@
 //!
 //! Most answers end long before the longest that is allowed, so a place has room for the prompt and
 //! the beginning of an answer, and grows. Where the cache is full, the page that came last gives
-//! its place back and starts over later: from the prompt, since going on from what it had written
-//! would compute it in other pieces. The first page is never sent back, so all end.
+//! its place back and starts over once all the room that it may need is free: from the prompt,
+//! since going on from what it had written would compute it in other pieces. The first page is
+//! never sent back, so all end.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,6 +76,8 @@ struct Waiting<T> {
     question: Question<T>,
     /// Time of the decoder that was lost when it was sent back.
     spent: Duration,
+    /// Whether it was sent back: it then waits for all the room that it may need.
+    was_sent_back: bool,
 }
 
 /// A question that has a place.
@@ -214,7 +217,10 @@ impl<'a, T> Batcher<'a, T> {
             // The last token of an answer is never computed on, but is an answer's position.
             let answer = limit.saturating_sub(prompt);
             let answer = answer.min(question.rules.max_new_tokens);
-            let room = prompt + answer.min(GROWTH);
+            let room = match waiting.was_sent_back {
+                true => prompt + answer,
+                false => prompt + answer.min(GROWTH),
+            };
             let opened = if answer == 0 || prompt == 0 {
                 None
             } else {
@@ -274,6 +280,7 @@ impl<'a, T> Batcher<'a, T> {
             self.waiting.push_front(Waiting {
                 question: running.question,
                 spent: running.spent,
+                was_sent_back: true,
             });
         }
     }
@@ -342,6 +349,7 @@ impl<T> Waiting<T> {
         Self {
             question,
             spent: Duration::ZERO,
+            was_sent_back: false,
         }
     }
 }
@@ -349,7 +357,9 @@ impl<T> Waiting<T> {
 impl<T> Running<T> {
     /// Before the first piece of the prompt; the answer may become `answer` tokens long.
     fn new(waiting: Waiting<T>, slot: Slot, room: usize, answer: usize) -> Self {
-        let Waiting { question, spent } = waiting;
+        let Waiting {
+            question, spent, ..
+        } = waiting;
         let writing = Writing::new(Arc::clone(&question.rules), &question.tokens, answer);
         Self {
             slot,

@@ -248,7 +248,7 @@ fn page_that_came_last_starts_over_when_the_cache_is_full() {
     };
     assert_eq!(n_prompts(&alone), 5);
     assert!(n_prompts(&decoder) > 5, "somebody was sent back");
-    assert!(n_prompts(&decoder) < 15, "and few were, more than once");
+    assert!(n_prompts(&decoder) <= 2 * 5, "and nobody twice");
     assert_eq!(decoder.held(), 0);
 }
 
