@@ -136,32 +136,37 @@ impl Function for Relu {
     }
 }
 
+/// Beyond five deviations the function is 0 or `x` in f32.
+pub(crate) const GELU_BOUND: f32 = 5.0;
+/// Inside, its odd part over `x` is a polynomial of the square, fitted on this interval by weighted
+/// least squares over Chebyshev points, in a variable from -1 to 1 where rounding does no harm.
+pub(crate) const GELU_COEFFICIENTS: [f32; 13] = [
+    0.141_363_78,
+    -0.070_296_6,
+    0.051_521_53,
+    -0.040_434_558,
+    0.031_425_77,
+    -0.023_323_499,
+    0.016_493_95,
+    -0.011_015_752,
+    0.006_188_416_4,
+    -0.002_857_963_8,
+    0.001_962_381_6,
+    -0.001_541_820_5,
+    0.000_514_325_34,
+];
+
 impl Function for Gelu {
     #[inline(always)]
     fn of(self, x: f32) -> f32 {
-        // Beyond five deviations the function is 0 or 1 in f32. Inside, its odd part over x is a
-        // polynomial of the square, fitted on this interval by weighted least squares over
-        // Chebyshev points, in a variable from -1 to 1 where rounding does no harm.
-        const BOUND: f32 = 5.0;
-        const COEFFICIENTS: [f32; 13] = [
-            0.141_363_78,
-            -0.070_296_6,
-            0.051_521_53,
-            -0.040_434_558,
-            0.031_425_77,
-            -0.023_323_499,
-            0.016_493_95,
-            -0.011_015_752,
-            0.006_188_416_4,
-            -0.002_857_963_8,
-            0.001_962_381_6,
-            -0.001_541_820_5,
-            0.000_514_325_34,
-        ];
-        let above = if x < -BOUND { -BOUND } else { x };
-        let inside = if above > BOUND { BOUND } else { above };
-        let place = inside * inside * (2.0 / (BOUND * BOUND)) - 1.0;
-        above * (inside * horner(place, COEFFICIENTS) + 0.5)
+        let above = if x < -GELU_BOUND { -GELU_BOUND } else { x };
+        let inside = if above > GELU_BOUND {
+            GELU_BOUND
+        } else {
+            above
+        };
+        let place = inside * inside * (2.0 / (GELU_BOUND * GELU_BOUND)) - 1.0;
+        above * (inside * horner(place, GELU_COEFFICIENTS) + 0.5)
     }
 }
 
@@ -182,7 +187,7 @@ impl Function for Swish {
 impl Function for HardSwish {
     #[inline(always)]
     fn of(self, x: f32) -> f32 {
-        x * (x / 6.0 + 0.5).clamp(0.0, 1.0)
+        x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)
     }
 }
 

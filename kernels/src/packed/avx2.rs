@@ -1,173 +1,528 @@
-//! The inner loops for AVX2, each a function of its own.
+//! The product for AVX2, block by block of rows and columns.
 //!
-//! Sixteen registers are just enough for six rows by two vectors of sums. Inlined into a function
-//! that does more, the compiler keeps some of them in memory, and a sum that goes through memory
-//! waits twice as long for its next product: the loop then reaches 40% of what it does alone.
+//! Sixteen registers are just enough for six rows by two vectors of sums. A block is a function of
+//! its own, so that the compiler has no reason to keep some of them in memory, and it does all that
+//! happens to its sums before they leave the registers: layers with few inputs spend as much time
+//! on what follows a product as on the product.
 
 #![allow(clippy::needless_range_loop, reason = "several arrays share an index")]
 #![allow(
     unsafe_code,
-    reason = "functions for instructions that the caller has to know of, and loads from pointers, \
-              which keep checks out of the innermost loop"
+    reason = "functions for instructions that the caller has to know of, and pointers, which keep \
+              checks out of the innermost loops"
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_set1_ps,
-    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_ps,
+    __m256, __m256i, _mm_castps_pd, _mm_movehl_ps, _mm_store_sd, _mm_store_ss, _mm_storeu_ps,
+    _mm256_add_epi32, _mm256_add_ps, _mm256_castps256_ps128, _mm256_cmpgt_epi32,
+    _mm256_cvtepi32_ps, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_fmsub_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maskload_ps, _mm256_max_ps, _mm256_min_ps,
+    _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_storeu_ps,
 };
 
 use pulp::x86::V3;
 
-use super::PANEL;
+use super::{PANEL, Product, RowView};
+use crate::activation::{Activation, GELU_BOUND, GELU_COEFFICIENTS, activate};
+use crate::vectors::Vectors;
 
 /// Values of a vector.
 const LANES: usize = 8;
+/// Columns of a block, at most.
+const BLOCK: usize = 2 * LANES;
 
-/// Adds to the sums of each row the products of its values with `V` vectors of a panel from
-/// `vector` on. Sums are those of the first row, then those of the second, and so on.
+/// Activations that are applied in registers, as parameters of blocks.
+const IDENTITY: u8 = 0;
+const RELU: u8 = 1;
+const GELU: u8 = 2;
+const HARD_SWISH: u8 = 3;
+
+/// Multiplies rows with panels of f32.
 ///
 /// # Panics
-/// When rows are of different lengths, or weights or sums are missing.
-pub(super) fn add_floats<const R: usize, const V: usize>(
+/// When shapes do not fit.
+pub(super) fn multiply_floats(
     _avx2: V3,
-    rows: [&[f32]; R],
-    weights: &[f32],
-    vector: usize,
-    sums: &mut [[f32; LANES]],
+    vectors: Vectors,
+    panels: &[f32],
+    mut product: Product<'_>,
 ) {
-    let n = check::<R, V, f32>(&rows, weights.len(), vector, sums.len());
-    // SAFETY: AVX2 and FMA are there, as `V3` says. Rows have `n` values, weights `n` times a
-    // panel, of which the vectors are a part, and there are `R * V` sums: `check` has seen to it.
-    unsafe {
-        floats::<R, V>(
-            rows.map(<[f32]>::as_ptr),
-            n,
-            weights.as_ptr().add(LANES * vector),
-            sums,
-        )
-    }
+    let RowView {
+        values,
+        stride,
+        n_pieces,
+        piece_stride,
+    } = product.rows;
+    let len = product.n_inputs / n_pieces;
+    let last = (product.n_rows - 1) * stride + (n_pieces - 1) * piece_stride;
+    assert!(values.len() >= last + len, "all pieces of all rows");
+    let blocks = Floats {
+        rows: product.rows,
+        len,
+        panels,
+        bias: product.bias,
+    };
+    check(&product, panels.len() / product.n_inputs.max(1));
+    // SAFETY: AVX2 and FMA are there, as `V3` says, and shapes are checked.
+    unsafe { multiply(&blocks, vectors, &mut product) }
 }
 
-/// As [`add_floats`] for pairs of integers of 16 bits. Sums are whole numbers over a section of so
-/// many pairs, at least one, and f32 from section to section.
+/// Rows in pairs of 16-bit integers, and weights likewise.
+pub(super) struct Pairs<'a> {
+    /// Rows of `n_pairs`, one after the other.
+    pub(super) rows: &'a [i32],
+    /// What one stands for in each row.
+    pub(super) row_scales: &'a [f32],
+    /// Panels: for each pair of inputs the pairs of all outputs.
+    pub(super) panels: &'a [i32],
+    /// What one stands for in each packed column.
+    pub(super) column_scales: &'a [f32],
+    pub(super) bias: &'a [f32],
+    pub(super) n_pairs: usize,
+    /// Pairs over which sums stay whole numbers, at least one; from section to section they are
+    /// f32.
+    pub(super) section: usize,
+}
+
+/// Multiplies rows with panels of 16-bit integers.
 ///
 /// # Panics
-/// When rows are of different lengths, or weights or sums are missing.
-pub(super) fn add_pairs<const R: usize, const V: usize>(
+/// When shapes do not fit.
+pub(super) fn multiply_pairs(
     _avx2: V3,
-    rows: [&[i32]; R],
-    weights: &[i32],
-    vector: usize,
-    section: usize,
-    sums: &mut [[f32; LANES]],
+    vectors: Vectors,
+    pairs: &Pairs<'_>,
+    mut product: Product<'_>,
 ) {
-    let n = check::<R, V, i32>(&rows, weights.len(), vector, sums.len());
-    let rows = rows.map(<[i32]>::as_ptr);
-    for first in (0..n).step_by(section) {
-        let weights = &weights[first * PANEL + LANES * vector..];
-        let n = section.min(n - first);
-        // SAFETY: as in `add_floats`, for the pairs of a section, which begins within the rows.
-        unsafe { pairs::<R, V>(&rows, first, n, weights.as_ptr(), sums) }
-    }
+    assert!(pairs.section > 0 && pairs.n_pairs > 0, "pairs");
+    let n_rows = product.n_rows;
+    assert!(
+        pairs.rows.len() >= n_rows * pairs.n_pairs && pairs.row_scales.len() >= n_rows,
+        "all rows and their scales"
+    );
+    let n_packed = pairs.column_scales.len();
+    check(&product, (pairs.panels.len() / pairs.n_pairs).min(n_packed));
+    // SAFETY: AVX2 and FMA are there, as `V3` says, and shapes are checked.
+    unsafe { multiply(pairs, vectors, &mut product) }
 }
 
-/// The length of rows.
-fn check<const R: usize, const V: usize, T>(
-    rows: &[&[T]; R],
-    n_weights: usize,
-    vector: usize,
-    n_sums: usize,
-) -> usize {
-    let n = rows[0].len();
-    assert!(rows.iter().all(|row| row.len() == n), "rows of one length");
-    assert!(n_weights >= n * PANEL, "a panel of weights");
-    assert!((vector + V) * LANES <= PANEL, "vectors of a panel");
-    assert_eq!(n_sums, R * V, "a vector of sums for each");
-    n
+/// Panics unless there are packed columns, bias and room for all columns of the product.
+fn check(product: &Product<'_>, n_packed: usize) {
+    let end = product.columns.end.next_multiple_of(PANEL);
+    assert!(product.columns.start.is_multiple_of(PANEL), "whole panels");
+    assert!(n_packed >= end && product.bias.len() >= end, "all columns");
+    let room = product.n_rows * product.columns.len();
+    assert!(product.out.len() >= room, "room for the product");
+}
+
+/// What blocks are computed of.
+trait Blocks {
+    /// Computes `R` rows from `row` on by `V` vectors of columns from `column` on.
+    ///
+    /// # Safety
+    /// AVX2 and FMA are there, rows and columns exist, and so does where they go.
+    unsafe fn block<const R: usize, const V: usize, const A: u8>(
+        &self,
+        row: usize,
+        column: usize,
+        to: Target,
+    );
+}
+
+/// Where a block goes.
+#[derive(Clone, Copy)]
+struct Target {
+    /// Place of its first value.
+    out: *mut f32,
+    /// Values from row to row.
+    stride: usize,
+    n_columns: usize,
+    /// Whether it is added to what is there.
+    adds: bool,
 }
 
 /// # Safety
-/// Rows have `n` values, weights `n` times [`PANEL`] but for what stands before the first vector,
-/// and there are `R * V` sums.
-#[inline(never)]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn floats<const R: usize, const V: usize>(
-    rows: [*const f32; R],
-    n: usize,
-    mut weights: *const f32,
-    sums: &mut [[f32; LANES]],
-) {
-    let mut now = [[_mm256_setzero_ps(); V]; R];
-    for index in 0..R {
-        for vector in 0..V {
-            // SAFETY: a reference to eight values.
-            now[index][vector] = unsafe { _mm256_loadu_ps(sums[index * V + vector].as_ptr()) };
+/// AVX2 and FMA are there; rows, columns and room are those of the product.
+unsafe fn multiply(blocks: &impl Blocks, vectors: Vectors, product: &mut Product<'_>) {
+    // SAFETY: as of this function.
+    unsafe {
+        match product.ending.activation {
+            Activation::Relu => all_columns::<RELU>(blocks, product),
+            Activation::Gelu => all_columns::<GELU>(blocks, product),
+            Activation::HardSwish => all_columns::<HARD_SWISH>(blocks, product),
+            other => {
+                all_columns::<IDENTITY>(blocks, product);
+                let n_values = product.n_rows * product.columns.len();
+                activate(vectors, other, &mut product.out[..n_values]);
+            }
         }
     }
-    for input in 0..n {
-        let mut of_input: [__m256; V] = [_mm256_setzero_ps(); V];
+}
+
+/// # Safety
+/// As of [`multiply`].
+unsafe fn all_columns<const A: u8>(blocks: &impl Blocks, product: &mut Product<'_>) {
+    let stride = product.columns.len();
+    for first in (0..stride).step_by(BLOCK) {
+        let to = Target {
+            out: product.out.as_mut_ptr().wrapping_add(first),
+            stride,
+            n_columns: BLOCK.min(stride - first),
+            adds: product.ending.adds,
+        };
+        let column = product.columns.start + first;
+        // SAFETY: as of this function; the first column of the product begins a panel, so that
+        // columns of a block are those of one panel.
+        unsafe {
+            match to.n_columns > LANES {
+                true => all_rows::<2, A>(blocks, product.n_rows, column, to),
+                false => all_rows::<1, A>(blocks, product.n_rows, column, to),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As of [`Blocks::block`], for so many rows.
+unsafe fn all_rows<const V: usize, const A: u8>(
+    blocks: &impl Blocks,
+    n_rows: usize,
+    column: usize,
+    to: Target,
+) {
+    let at = |row: usize| Target {
+        out: to.out.wrapping_add(row * to.stride),
+        ..to
+    };
+    let mut row = 0;
+    // SAFETY: as of this function.
+    unsafe {
+        while row + 6 <= n_rows {
+            blocks.block::<6, V, A>(row, column, at(row));
+            row += 6;
+        }
+        while row + 2 <= n_rows {
+            blocks.block::<2, V, A>(row, column, at(row));
+            row += 2;
+        }
+        if row < n_rows {
+            blocks.block::<1, V, A>(row, column, at(row));
+        }
+    }
+}
+
+/// Rows and weights in f32.
+struct Floats<'a> {
+    rows: RowView<'a>,
+    /// Values of a piece of a row.
+    len: usize,
+    panels: &'a [f32],
+    bias: &'a [f32],
+}
+
+impl Blocks for Floats<'_> {
+    unsafe fn block<const R: usize, const V: usize, const A: u8>(
+        &self,
+        row: usize,
+        column: usize,
+        to: Target,
+    ) {
+        let n_inputs = self.rows.n_pieces * self.len;
+        let panel = column / PANEL * n_inputs * PANEL + column % PANEL;
+        let weights = self.panels.as_ptr().wrapping_add(panel);
+        let bias = self.bias.as_ptr().wrapping_add(column);
+        // SAFETY: as of this function: bias and the panel's weights are those of these columns.
+        unsafe { floats::<R, V, A>(self, row, weights, bias, to) }
+    }
+}
+
+/// # Safety
+/// AVX2 and FMA are there, and `R` rows from `row` on; `V` vectors stand at `weights` for each
+/// input, [`PANEL`] values apart, and at `bias`; there is room at `to`.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn floats<const R: usize, const V: usize, const A: u8>(
+    blocks: &Floats<'_>,
+    row: usize,
+    mut weights: *const f32,
+    bias: *const f32,
+    to: Target,
+) {
+    let mut sums = [[_mm256_setzero_ps(); V]; R];
+    for vector in 0..V {
+        // SAFETY: as of this function.
+        let bias = unsafe { _mm256_loadu_ps(bias.add(LANES * vector)) };
+        for index in 0..R {
+            sums[index][vector] = bias;
+        }
+    }
+    let stride = blocks.rows.stride;
+    let mut piece = blocks.rows.values.as_ptr().wrapping_add(row * stride);
+    for _ in 0..blocks.rows.n_pieces {
+        let mut rows = [piece; R];
+        for index in 0..R {
+            rows[index] = piece.wrapping_add(index * stride);
+        }
+        // SAFETY: as of this function, for a piece of each row.
+        sums = unsafe { add_piece::<R, V>(sums, &rows, blocks.len, weights) };
+        weights = weights.wrapping_add(blocks.len * PANEL);
+        piece = piece.wrapping_add(blocks.rows.piece_stride);
+    }
+    // SAFETY: as of this function.
+    unsafe { put::<R, V, A>(sums, to) }
+}
+
+/// Sums to which the products of a piece of each row are added.
+///
+/// # Safety
+/// AVX2 and FMA are there, rows have `len` values, and `V` vectors stand at `weights` for each,
+/// [`PANEL`] values apart.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn add_piece<const R: usize, const V: usize>(
+    mut sums: [[__m256; V]; R],
+    rows: &[*const f32; R],
+    len: usize,
+    mut weights: *const f32,
+) -> [[__m256; V]; R] {
+    for input in 0..len {
+        let mut of_input = [_mm256_setzero_ps(); V];
         for vector in 0..V {
-            // SAFETY: the vectors of this input lie in its panel.
+            // SAFETY: as of this function.
             of_input[vector] = unsafe { _mm256_loadu_ps(weights.add(LANES * vector)) };
         }
         for index in 0..R {
-            // SAFETY: rows have `n` values.
+            // SAFETY: as of this function.
             let value = _mm256_set1_ps(unsafe { *rows[index].add(input) });
             for vector in 0..V {
-                now[index][vector] = _mm256_fmadd_ps(value, of_input[vector], now[index][vector]);
+                sums[index][vector] = _mm256_fmadd_ps(value, of_input[vector], sums[index][vector]);
             }
         }
         weights = weights.wrapping_add(PANEL);
     }
+    sums
+}
+
+impl Blocks for Pairs<'_> {
+    unsafe fn block<const R: usize, const V: usize, const A: u8>(
+        &self,
+        row: usize,
+        column: usize,
+        to: Target,
+    ) {
+        let panel = column / PANEL * self.n_pairs * PANEL + column % PANEL;
+        let weights = self.panels.as_ptr().wrapping_add(panel);
+        // SAFETY: as of this function: the panel's weights are those of these columns.
+        unsafe { pairs::<R, V, A>(self, row, column, weights, to) }
+    }
+}
+
+/// # Safety
+/// AVX2 and FMA are there; rows from `row` on and columns from `column` on exist, and their weights
+/// begin at `weights`; there is room at `to`.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn pairs<const R: usize, const V: usize, const A: u8>(
+    blocks: &Pairs<'_>,
+    row: usize,
+    column: usize,
+    weights: *const i32,
+    to: Target,
+) {
+    let (n, section) = (blocks.n_pairs, blocks.section);
+    let first_row = blocks.rows.as_ptr().wrapping_add(row * n);
+    let mut rows = [first_row; R];
+    for index in 0..R {
+        rows[index] = first_row.wrapping_add(index * n);
+    }
+    let mut done = n.min(section);
+    // SAFETY: as of this function, for the pairs of a section.
+    let mut sums = unsafe { section_of::<R, V>(&rows, 0, done, weights) };
+    while done < n {
+        let end = n.min(done + section);
+        // SAFETY: as above.
+        let more = unsafe { section_of::<R, V>(&rows, done, end, weights) };
+        for index in 0..R {
+            for vector in 0..V {
+                sums[index][vector] = _mm256_add_ps(sums[index][vector], more[index][vector]);
+            }
+        }
+        done = end;
+    }
+    let scales = blocks.column_scales.as_ptr().wrapping_add(column);
+    let bias = blocks.bias.as_ptr().wrapping_add(column);
+    let row_scales = blocks.row_scales.as_ptr().wrapping_add(row);
+    for vector in 0..V {
+        // SAFETY: as of this function.
+        let (scale, bias) = unsafe {
+            let at = LANES * vector;
+            (
+                _mm256_loadu_ps(scales.add(at)),
+                _mm256_loadu_ps(bias.add(at)),
+            )
+        };
+        for index in 0..R {
+            // SAFETY: every row has a scale.
+            let of_row = _mm256_set1_ps(unsafe { *row_scales.add(index) });
+            let scale = _mm256_mul_ps(scale, of_row);
+            sums[index][vector] = _mm256_fmadd_ps(sums[index][vector], scale, bias);
+        }
+    }
+    // SAFETY: as of this function.
+    unsafe { put::<R, V, A>(sums, to) }
+}
+
+/// Sums over the pairs of a section, which are whole numbers.
+///
+/// # Safety
+/// AVX2 is there, rows have so many pairs, and `V` vectors stand at `weights` for each, [`PANEL`]
+/// values apart.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn section_of<const R: usize, const V: usize>(
+    rows: &[*const i32; R],
+    first: usize,
+    end: usize,
+    weights: *const i32,
+) -> [[__m256; V]; R] {
+    let mut whole = [[_mm256_setzero_si256(); V]; R];
+    let mut weights = weights.wrapping_add(first * PANEL);
+    for pair in first..end {
+        let mut of_pair: [__m256i; V] = [_mm256_setzero_si256(); V];
+        for vector in 0..V {
+            let from = weights.wrapping_add(LANES * vector).cast::<__m256i>();
+            // SAFETY: as of this function.
+            of_pair[vector] = unsafe { _mm256_loadu_si256(from) };
+        }
+        for index in 0..R {
+            // SAFETY: as of this function.
+            let value = _mm256_set1_epi32(unsafe { *rows[index].add(pair) });
+            for vector in 0..V {
+                let products = _mm256_madd_epi16(value, of_pair[vector]);
+                whole[index][vector] = _mm256_add_epi32(whole[index][vector], products);
+            }
+        }
+        weights = weights.wrapping_add(PANEL);
+    }
+    let mut floats = [[_mm256_setzero_ps(); V]; R];
     for index in 0..R {
         for vector in 0..V {
-            // SAFETY: a reference to eight values.
+            floats[index][vector] = _mm256_cvtepi32_ps(whole[index][vector]);
+        }
+    }
+    floats
+}
+
+/// Ends a block: adds what is there if that is asked for, applies the activation and writes.
+///
+/// # Safety
+/// AVX2 and FMA are there, and room for `R` rows.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn put<const R: usize, const V: usize, const A: u8>(sums: [[__m256; V]; R], to: Target) {
+    if to.n_columns == V * LANES {
+        for index in 0..R {
+            for vector in 0..V {
+                let at = to.out.wrapping_add(index * to.stride + LANES * vector);
+                // SAFETY: a vector of the block.
+                unsafe {
+                    let sum = match to.adds {
+                        true => _mm256_add_ps(_mm256_loadu_ps(at), sums[index][vector]),
+                        false => sums[index][vector],
+                    };
+                    _mm256_storeu_ps(at, activated::<A>(sum));
+                }
+            }
+        }
+        return;
+    }
+    let n_last = to.n_columns - (V - 1) * LANES;
+    for index in 0..R {
+        for vector in 0..V {
+            let n = if vector + 1 < V { LANES } else { n_last };
+            let at = to.out.wrapping_add(index * to.stride + LANES * vector);
+            // SAFETY: some columns of the block.
             unsafe {
-                _mm256_storeu_ps(sums[index * V + vector].as_mut_ptr(), now[index][vector]);
+                let sum = match to.adds {
+                    true => _mm256_add_ps(load_some(at, n), sums[index][vector]),
+                    false => sums[index][vector],
+                };
+                store_some(at, n, activated::<A>(sum));
             }
         }
     }
 }
 
+/// The first values of a vector, zeros after them.
+///
 /// # Safety
-/// Rows have `first + n` pairs; the rest as for [`floats`].
-#[inline(never)]
+/// AVX2 is there, and so many values.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn pairs<const R: usize, const V: usize>(
-    rows: &[*const i32; R],
-    first: usize,
-    n: usize,
-    mut weights: *const i32,
-    sums: &mut [[f32; LANES]],
-) {
-    let rows = rows.map(|row| row.wrapping_add(first));
-    let mut now = [[_mm256_setzero_si256(); V]; R];
-    for pair in 0..n {
-        let mut of_pair: [__m256i; V] = [_mm256_setzero_si256(); V];
-        for vector in 0..V {
-            let from = weights.wrapping_add(LANES * vector).cast::<__m256i>();
-            // SAFETY: the vectors of this pair lie in its panel.
-            of_pair[vector] = unsafe { _mm256_loadu_si256(from) };
-        }
-        for index in 0..R {
-            // SAFETY: rows have so many pairs.
-            let value = _mm256_set1_epi32(unsafe { *rows[index].add(pair) });
-            for vector in 0..V {
-                let products = _mm256_madd_epi16(value, of_pair[vector]);
-                now[index][vector] = _mm256_add_epi32(now[index][vector], products);
-            }
-        }
-        weights = weights.wrapping_add(PANEL);
+unsafe fn load_some(from: *const f32, n: usize) -> __m256 {
+    let places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), places);
+    // SAFETY: what is not asked for is not read.
+    unsafe { _mm256_maskload_ps(from, mask) }
+}
+
+/// Writes the first values of a vector. A store with a mask takes many times as long on some CPUs.
+///
+/// # Safety
+/// AVX2 is there, and room for so many values.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn store_some(mut to: *mut f32, n: usize, value: __m256) {
+    if n >= LANES {
+        // SAFETY: there is room for eight values.
+        return unsafe { _mm256_storeu_ps(to, value) };
     }
-    for index in 0..R {
-        for vector in 0..V {
-            let sum = sums[index * V + vector].as_mut_ptr();
-            // SAFETY: a reference to eight values.
-            unsafe {
-                let floats = _mm256_cvtepi32_ps(now[index][vector]);
-                _mm256_storeu_ps(sum, _mm256_add_ps(_mm256_loadu_ps(sum), floats));
-            }
+    let mut rest = _mm256_castps256_ps128(value);
+    // SAFETY: there is room for four, two and one value where these bits are set.
+    unsafe {
+        if n & 4 != 0 {
+            _mm_storeu_ps(to, rest);
+            rest = _mm256_extractf128_ps::<1>(value);
+            to = to.wrapping_add(4);
         }
+        if n & 2 != 0 {
+            _mm_store_sd(to.cast(), _mm_castps_pd(rest));
+            rest = _mm_movehl_ps(rest, rest);
+            to = to.wrapping_add(2);
+        }
+        if n & 1 != 0 {
+            _mm_store_ss(to, rest);
+        }
+    }
+}
+
+/// What [`Activation`] says of each value; what is no number stays so, as the second operand of a
+/// maximum or minimum is what comes out when there is one.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn activated<const A: u8>(x: __m256) -> __m256 {
+    match A {
+        RELU => _mm256_max_ps(_mm256_setzero_ps(), x),
+        GELU => {
+            let bound = _mm256_set1_ps(GELU_BOUND);
+            let above = _mm256_max_ps(_mm256_set1_ps(-GELU_BOUND), x);
+            let inside = _mm256_min_ps(bound, above);
+            let square = _mm256_mul_ps(inside, inside);
+            let scale = _mm256_set1_ps(2.0 / (GELU_BOUND * GELU_BOUND));
+            let place = _mm256_fmsub_ps(square, scale, _mm256_set1_ps(1.0));
+            let mut odd = _mm256_set1_ps(GELU_COEFFICIENTS[GELU_COEFFICIENTS.len() - 1]);
+            for power in (0..GELU_COEFFICIENTS.len() - 1).rev() {
+                odd = _mm256_fmadd_ps(odd, place, _mm256_set1_ps(GELU_COEFFICIENTS[power]));
+            }
+            let share = _mm256_fmadd_ps(inside, odd, _mm256_set1_ps(0.5));
+            _mm256_mul_ps(above, share)
+        }
+        HARD_SWISH => {
+            let share = _mm256_fmadd_ps(x, _mm256_set1_ps(1.0 / 6.0), _mm256_set1_ps(0.5));
+            let above = _mm256_max_ps(_mm256_setzero_ps(), share);
+            _mm256_mul_ps(x, _mm256_min_ps(_mm256_set1_ps(1.0), above))
+        }
+        _ => x,
     }
 }

@@ -17,7 +17,7 @@ use pulp::{NullaryFnOnce, Simd, WithSimd, cast};
 use super::{PANEL, Product, avx2, put};
 use crate::buffer::Buffer;
 use crate::storage::Aligned;
-use crate::vectors::{Kind, Vectors, rows};
+use crate::vectors::{Kind, Vectors};
 
 /// Inputs over which sums stay whole numbers.
 const SECTION: usize = 96;
@@ -54,68 +54,13 @@ pulp::simd_type! {
     }
 }
 
-/// Vectors of pairs of 16-bit integers.
-trait Integers: Copy {
-    type Floats: Simd;
-
-    /// The vectors of f32 that are as wide.
-    fn floats(self) -> Self::Floats;
-
-    /// Adds to the sums of each row the products of its pairs with `V` vectors of a panel from
-    /// `vector` on, section by section.
-    fn add_products<const R: usize, const V: usize>(
-        self,
-        rows: [&[i32]; R],
-        weights: &[i32],
-        vector: usize,
-        sums: &mut [[Floats<Self>; V]; R],
-    );
-
-    fn run(self, work: Multiply<'_, Self>);
-}
-
-/// A vector of f32.
-type Floats<I> = <<I as Integers>::Floats as Simd>::f32s;
-
-#[derive(Debug, Clone, Copy)]
-struct OfAvx2(V3);
-
-impl Integers for OfAvx2 {
-    type Floats = V3;
-
-    #[inline(always)]
-    fn floats(self) -> V3 {
-        self.0
-    }
-
-    #[inline(always)]
-    fn add_products<const R: usize, const V: usize>(
-        self,
-        rows: [&[i32]; R],
-        weights: &[i32],
-        vector: usize,
-        sums: &mut [[Floats<Self>; V]; R],
-    ) {
-        let sums = cast_slice_mut(sums.as_flattened_mut());
-        avx2::add_pairs::<R, V>(self.0, rows, weights, vector, SECTION / 2, sums);
-    }
-
-    fn run(self, work: Multiply<'_, Self>) {
-        self.0.vectorize(work);
-    }
-}
-
+/// The vectors of pairs of 16-bit integers, and those of f32.
 #[derive(Clone, Copy)]
 struct OfVnni(Vnni, V4);
 
-impl Integers for OfVnni {
-    type Floats = V4;
-
-    #[inline(always)]
-    fn floats(self) -> V4 {
-        self.1
-    }
-
+impl OfVnni {
+    /// Adds to the sums of each row the products of its pairs with `V` vectors of a panel from
+    /// `vector` on, section by section.
     #[inline(always)]
     #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
     fn add_products<const R: usize, const V: usize>(
@@ -123,7 +68,7 @@ impl Integers for OfVnni {
         rows: [&[i32]; R],
         weights: &[i32],
         vector: usize,
-        sums: &mut [[Floats<Self>; V]; R],
+        sums: &mut [[<V4 as Simd>::f32s; V]; R],
     ) {
         let (f, bw) = (self.0.avx512f, self.0.avx512bw);
         let n = rows[0].len();
@@ -155,23 +100,19 @@ impl Integers for OfVnni {
             }
         }
     }
-
-    fn run(self, work: Multiply<'_, Self>) {
-        self.0.vectorize(work);
-    }
 }
 
 /// What this kind of vectors multiplies with.
 #[derive(Clone, Copy)]
 enum Chosen {
-    Avx2(OfAvx2),
+    Avx2(V3),
     Vnni(OfVnni),
 }
 
 impl Chosen {
     fn of(vectors: Vectors) -> Option<Self> {
         match vectors.kind() {
-            Kind::Avx2(simd) => Some(Self::Avx2(OfAvx2(simd))),
+            Kind::Avx2(simd) => Some(Self::Avx2(simd)),
             Kind::Avx512(simd) | Kind::Amx(simd, _) => {
                 Vnni::try_new().map(|vnni| Self::Vnni(OfVnni(vnni, simd)))
             }
@@ -263,15 +204,20 @@ pub(super) fn multiply(matrix: &FixedMatrix, product: Product<'_>) {
     );
     let pairs: &[i32] = cast_slice(&values);
     match matrix.chosen {
-        Chosen::Avx2(integers) => integers.run(Multiply {
-            integers,
-            pairs,
-            scales: &scales,
-            matrix,
-            product,
-        }),
-        Chosen::Vnni(integers) => integers.run(Multiply {
-            integers,
+        Chosen::Avx2(avx2) => {
+            let pairs = avx2::Pairs {
+                rows: pairs,
+                row_scales: &scales,
+                panels: &matrix.panels,
+                column_scales: &matrix.scales,
+                bias: product.bias,
+                n_pairs: n_inputs / 2,
+                section: SECTION / 2,
+            };
+            avx2::multiply_pairs(avx2, matrix.vectors, &pairs, product);
+        }
+        Chosen::Vnni(vnni) => vnni.0.vectorize(Multiply {
+            vnni,
             pairs,
             scales: &scales,
             matrix,
@@ -366,8 +312,8 @@ fn greatest_magnitude<S: Simd>(simd: S, before: u32, values: &[f32]) -> u32 {
     all
 }
 
-struct Multiply<'a, I: Integers> {
-    integers: I,
+struct Multiply<'a> {
+    vnni: OfVnni,
     /// Rounded rows, two values together.
     pairs: &'a [i32],
     /// What one stands for in each row.
@@ -376,12 +322,12 @@ struct Multiply<'a, I: Integers> {
     product: Product<'a>,
 }
 
-impl<I: Integers> NullaryFnOnce for Multiply<'_, I> {
+impl NullaryFnOnce for Multiply<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(mut self) {
-        let lanes = <I::Floats as Simd>::F32_LANES;
+        let lanes = V4::F32_LANES;
         let columns = self.product.columns.clone();
         for panel in columns.start / PANEL..columns.end.div_ceil(PANEL) {
             let end = columns.end.min((panel + 1) * PANEL);
@@ -401,17 +347,15 @@ impl<I: Integers> NullaryFnOnce for Multiply<'_, I> {
     }
 }
 
-impl<I: Integers> Multiply<'_, I> {
+impl Multiply<'_> {
     /// All rows by one or two vectors of columns.
     #[inline(always)]
     fn all_rows<const V: usize>(&mut self, columns: Range<usize>) {
         let n_rows = self.product.n_rows;
         let mut row = 0;
-        if rows::<I::Floats>() == 12 {
-            while row + 12 <= n_rows {
-                self.some_rows::<12, V>(row, &columns);
-                row += 12;
-            }
+        while row + 12 <= n_rows {
+            self.some_rows::<12, V>(row, &columns);
+            row += 12;
         }
         while row + 6 <= n_rows {
             self.some_rows::<6, V>(row, &columns);
@@ -429,9 +373,8 @@ impl<I: Integers> Multiply<'_, I> {
     #[inline(always)]
     #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
     fn some_rows<const R: usize, const V: usize>(&mut self, row: usize, columns: &Range<usize>) {
-        let integers = self.integers;
-        let simd = integers.floats();
-        let lanes = <I::Floats as Simd>::F32_LANES;
+        let simd = self.vnni.1;
+        let lanes = V4::F32_LANES;
         let n_pairs = self.product.n_inputs / 2;
         let mut rows: [&[i32]; R] = [&[]; R];
         for index in 0..R {
@@ -441,11 +384,11 @@ impl<I: Integers> Multiply<'_, I> {
         let vector = columns.start % PANEL / lanes;
         let weights = &self.matrix.panels[panel * n_pairs * PANEL..][..n_pairs * PANEL];
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
-        integers.add_products(rows, weights, vector, &mut sums);
+        self.vnni.add_products(rows, weights, vector, &mut sums);
         let scales = &self.matrix.scales[columns.start..][..V * lanes];
-        let (scales, _) = <I::Floats as Simd>::as_simd_f32s(scales);
+        let (scales, _) = V4::as_simd_f32s(scales);
         let bias = &self.product.bias[columns.start..][..V * lanes];
-        let (bias, _) = <I::Floats as Simd>::as_simd_f32s(bias);
+        let (bias, _) = V4::as_simd_f32s(bias);
         let (stride, n_columns) = (self.product.columns.len(), columns.len());
         let start = row * stride + columns.start - self.product.columns.start;
         let out = &mut self.product.out[start..];

@@ -1,7 +1,5 @@
 //! The product in f32.
 
-#[cfg(target_arch = "x86_64")]
-use pulp::x86::V3;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -39,101 +37,22 @@ pub(super) fn pack(
 pub(super) fn multiply(vectors: Vectors, panels: &[f32], product: Product<'_>) {
     #[cfg(target_arch = "x86_64")]
     if let Kind::Avx2(avx2) = vectors.kind() {
-        let loops = Avx2Loops(avx2);
-        return vectors.run(Multiply {
-            loops,
-            panels,
-            product,
-        });
+        return avx2::multiply_floats(avx2, vectors, panels, product);
     }
-    vectors.run(Multiply {
-        loops: PlainLoops,
-        panels,
-        product,
-    });
+    vectors.run(Multiply { panels, product });
 }
 
-/// The innermost loops.
-trait Loops: Copy {
-    /// Adds to the sums of each row the products of its values with `V` vectors of a panel from
-    /// `vector` on.
-    fn add<S: Simd, const R: usize, const V: usize>(
-        self,
-        simd: S,
-        rows: [&[f32]; R],
-        weights: &[f32],
-        vector: usize,
-        sums: &mut [[S::f32s; V]; R],
-    );
-}
-
-/// For any kind of vectors.
-#[derive(Clone, Copy)]
-struct PlainLoops;
-
-impl Loops for PlainLoops {
-    #[inline(always)]
-    #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
-    fn add<S: Simd, const R: usize, const V: usize>(
-        self,
-        simd: S,
-        rows: [&[f32]; R],
-        weights: &[f32],
-        vector: usize,
-        sums: &mut [[S::f32s; V]; R],
-    ) {
-        // A copy of its own, which the compiler keeps in registers.
-        let mut registers = *sums;
-        let (weights, _) = S::as_simd_f32s(weights);
-        for (input, weights) in weights.chunks_exact(PANEL / S::F32_LANES).enumerate() {
-            let mut now = [simd.splat_f32s(0.0); V];
-            now.copy_from_slice(&weights[vector..vector + V]);
-            for index in 0..R {
-                let value = simd.splat_f32s(rows[index][input]);
-                for vector in 0..V {
-                    registers[index][vector] =
-                        simd.mul_add_e_f32s(value, now[vector], registers[index][vector]);
-                }
-            }
-        }
-        *sums = registers;
-    }
-}
-
-/// For AVX2.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-struct Avx2Loops(V3);
-
-#[cfg(target_arch = "x86_64")]
-impl Loops for Avx2Loops {
-    #[inline(always)]
-    fn add<S: Simd, const R: usize, const V: usize>(
-        self,
-        _simd: S,
-        rows: [&[f32]; R],
-        weights: &[f32],
-        vector: usize,
-        sums: &mut [[S::f32s; V]; R],
-    ) {
-        let sums = pulp::bytemuck::cast_slice_mut(sums.as_flattened_mut());
-        avx2::add_floats::<R, V>(self.0, rows, weights, vector, sums);
-    }
-}
-
-struct Multiply<'a, L: Loops> {
-    loops: L,
+struct Multiply<'a> {
     panels: &'a [f32],
     product: Product<'a>,
 }
 
-impl<L: Loops> WithSimd for Multiply<'_, L> {
+impl WithSimd for Multiply<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self {
-            loops,
             panels,
             mut product,
         } = self;
@@ -149,7 +68,6 @@ impl<L: Loops> WithSimd for Multiply<'_, L> {
                 let column = panel * PANEL + vector * lanes;
                 let mut block = Block {
                     simd,
-                    loops,
                     rows: product.rows,
                     n_inputs: product.n_inputs,
                     weights,
@@ -177,9 +95,8 @@ impl<L: Loops> WithSimd for Multiply<'_, L> {
 }
 
 /// One or two vectors of columns.
-struct Block<'a, S: Simd, L: Loops> {
+struct Block<'a, S: Simd> {
     simd: S,
-    loops: L,
     rows: RowView<'a>,
     n_inputs: usize,
     /// A panel.
@@ -199,7 +116,7 @@ struct Target<'a> {
     n_columns: usize,
 }
 
-impl<S: Simd, L: Loops> Block<'_, S, L> {
+impl<S: Simd> Block<'_, S> {
     #[inline(always)]
     fn all_rows<const V: usize>(&mut self, n_rows: usize, mut to: Target<'_>) {
         let mut row = 0;
@@ -237,7 +154,21 @@ impl<S: Simd, L: Loops> Block<'_, S, L> {
                 rows[index] = self.rows.piece(row + index, piece, len);
             }
             let weights = &self.weights[piece * len * PANEL..][..len * PANEL];
-            self.loops.add(simd, rows, weights, self.vector, &mut sums);
+            // A copy of its own, which the compiler keeps in registers.
+            let mut registers = sums;
+            let (weights, _) = S::as_simd_f32s(weights);
+            for (input, weights) in weights.chunks_exact(PANEL / S::F32_LANES).enumerate() {
+                let mut now = [simd.splat_f32s(0.0); V];
+                now.copy_from_slice(&weights[self.vector..self.vector + V]);
+                for index in 0..R {
+                    let value = simd.splat_f32s(rows[index][input]);
+                    for vector in 0..V {
+                        registers[index][vector] =
+                            simd.mul_add_e_f32s(value, now[vector], registers[index][vector]);
+                    }
+                }
+            }
+            sums = registers;
         }
         let out = &mut to.out[row * to.stride + to.column..];
         put::<S, R, V>(
