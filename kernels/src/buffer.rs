@@ -10,16 +10,22 @@ use aligned_vec::{AVec, ConstAlign};
 
 type Aligned = AVec<f32, ConstAlign<64>>;
 
-/// Buffers that a thread keeps for later; beyond them memory goes back.
-const MAX_KEPT: usize = 12;
+/// Buffers that a thread keeps for later; beyond them the memory of the one goes back that has not
+/// been used for the longest time. The networks of a page take turns and want other sizes each.
+const MAX_KEPT: usize = 24;
 
 thread_local! {
+    /// The one that was used last comes last.
     static KEPT: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Values whose content is whatever was there before.
 #[derive(Debug)]
-pub struct Buffer(Aligned);
+pub struct Buffer {
+    /// At least as many as are asked for. Never shortened: what was in use once need not be cleared.
+    values: Aligned,
+    len: usize,
+}
 
 impl Buffer {
     /// A buffer of exactly `len` values.
@@ -30,21 +36,19 @@ impl Buffer {
                 capacity >= len && capacity / 2 <= len
             });
             let best = fitting.min_by_key(|&index| kept[index].capacity());
-            best.map(|index| kept.swap_remove(index))
+            best.map(|index| kept.remove(index))
         });
         let mut values = kept.unwrap_or_else(|| Aligned::with_capacity(64, len));
-        // Shortening is free and only what was never used is cleared.
-        match values.len() >= len {
-            true => values.truncate(len),
-            false => values.resize(len, 0.0),
+        if values.len() < len {
+            values.resize(len, 0.0);
         }
-        Self(values)
+        Self { values, len }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let values = std::mem::replace(&mut self.0, Aligned::new(64));
+        let values = std::mem::replace(&mut self.values, Aligned::new(64));
         if values.capacity() == 0 {
             return;
         }
@@ -52,10 +56,7 @@ impl Drop for Buffer {
             let mut kept = kept.borrow_mut();
             kept.push(values);
             if kept.len() > MAX_KEPT {
-                let least = (0..kept.len()).min_by_key(|&index| kept[index].capacity());
-                if let Some(least) = least {
-                    kept.swap_remove(least);
-                }
+                kept.remove(0);
             }
         };
         // A thread that is ending keeps nothing.
@@ -75,12 +76,12 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        &self.0
+        &self.values[..self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.0
+        &mut self.values[..self.len]
     }
 }

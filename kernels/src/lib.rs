@@ -73,7 +73,10 @@ pub use memory::read_through;
 pub use packed::{Ending, PANEL, PackedMatrix, RowView};
 pub use path::{Path, PathError, choose};
 pub use peak::{Multiplied, multiply_floats, multiply_tiles};
-pub use pointwise::{add, dilate_line, mean_rows, normalize_rows, rms_norm, scale_rows, softmax};
+pub use pointwise::{
+    add, add_repeated, copy_rows, dilate_line, mean_rows, normalize_rows, rms_norm, scale_rows,
+    softmax,
+};
 pub use product::{Gate, Product, gate, multiply};
 pub use rows::Rows;
 pub use sequence::attend_sequence;

@@ -57,6 +57,50 @@ pub fn add(vectors: Vectors, values: &mut [f32], other: &[f32]) {
     );
 }
 
+/// Adds each row of `other` to two rows of `values`, which follow each other, along a line.
+///
+/// # Panics
+/// When lines do not fit.
+pub fn add_repeated(vectors: Vectors, values: &mut [f32], other: &[f32], width: usize) {
+    assert_eq!(values.len(), 2 * other.len(), "two rows for each");
+    vectors.run_loops(
+        #[inline(always)]
+        || {
+            let rows = other.chunks_exact(width);
+            for (two, row) in values.chunks_exact_mut(2 * width).zip(rows) {
+                for values in two.chunks_exact_mut(width) {
+                    for (value, other) in values.iter_mut().zip(row) {
+                        *value += other;
+                    }
+                }
+            }
+        },
+    );
+}
+
+/// Copies rows of `width` values to places that are `stride` values apart.
+///
+/// # Panics
+/// When the last place is too short.
+pub fn copy_rows(vectors: Vectors, rows: &[f32], out: &mut [f32], width: usize, stride: usize) {
+    vectors.run_loops(
+        #[inline(always)]
+        || {
+            for (row, out) in rows.chunks_exact(width).zip(out.chunks_mut(stride)) {
+                // Rows are short: a call that copies any number of bytes would take longer.
+                let (vectors, rest) = row.as_chunks::<8>();
+                let (out_vectors, out_rest) = out[..width].as_chunks_mut::<8>();
+                for (out, vector) in out_vectors.iter_mut().zip(vectors) {
+                    *out = *vector;
+                }
+                for (out, value) in out_rest.iter_mut().zip(rest) {
+                    *out = *value;
+                }
+            }
+        },
+    );
+}
+
 /// Multiplies every row by `scale`, value by value.
 pub fn scale_rows(vectors: Vectors, rows: &mut [f32], scale: &[f32]) {
     vectors.run_loops(

@@ -112,9 +112,10 @@ impl Vectors {
         }
     }
 
-    /// Runs plain loops, which the compiler turns into vectors of this kind.
+    /// Runs plain loops, which the compiler turns into vectors of this kind: for work that is not
+    /// worth a function here. All that `loops` calls has to be inlined into it, and itself.
     #[inline]
-    pub(crate) fn run_loops<T, F: FnOnce() -> T>(self, loops: F) -> T {
+    pub fn run_loops<T, F: FnOnce() -> T>(self, loops: F) -> T {
         struct Loops<F>(F);
 
         impl<T, F: FnOnce() -> T> WithSimd for Loops<F> {

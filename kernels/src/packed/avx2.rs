@@ -20,6 +20,7 @@ use std::arch::x86_64::{
     _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
     _mm256_setzero_si256, _mm256_storeu_ps,
 };
+use std::hint::black_box;
 
 use pulp::x86::V3;
 
@@ -260,10 +261,7 @@ unsafe fn floats<const R: usize, const V: usize, const A: u8>(
     let stride = blocks.rows.stride;
     let mut piece = blocks.rows.values.as_ptr().wrapping_add(row * stride);
     for _ in 0..blocks.rows.n_pieces {
-        let mut rows = [piece; R];
-        for index in 0..R {
-            rows[index] = piece.wrapping_add(index * stride);
-        }
+        let rows = pointers::<R, _>(piece, stride);
         // SAFETY: as of this function, for a piece of each row.
         sums = unsafe { add_piece::<R, V>(sums, &rows, blocks.len, weights) };
         weights = weights.wrapping_add(blocks.len * PANEL);
@@ -271,6 +269,15 @@ unsafe fn floats<const R: usize, const V: usize, const A: u8>(
     }
     // SAFETY: as of this function.
     unsafe { put::<R, V, A>(sums, to) }
+}
+
+/// Where each of `R` rows begins, as the compiler does not see: it would compute all places anew
+/// from the first one for every input, which takes instructions that the products need.
+#[inline(always)]
+fn pointers<const R: usize, T>(first: *const T, stride: usize) -> [*const T; R] {
+    black_box(std::array::from_fn(|index| {
+        first.wrapping_add(index * stride)
+    }))
 }
 
 /// Sums to which the products of a piece of each row are added.
@@ -332,10 +339,7 @@ unsafe fn pairs<const R: usize, const V: usize, const A: u8>(
 ) {
     let (n, section) = (blocks.n_pairs, blocks.section);
     let first_row = blocks.rows.as_ptr().wrapping_add(row * n);
-    let mut rows = [first_row; R];
-    for index in 0..R {
-        rows[index] = first_row.wrapping_add(index * n);
-    }
+    let rows = pointers::<R, _>(first_row, n);
     let mut done = n.min(section);
     // SAFETY: as of this function, for the pairs of a section.
     let mut sums = unsafe { section_of::<R, V>(&rows, 0, done, weights) };
@@ -437,6 +441,20 @@ unsafe fn put<const R: usize, const V: usize, const A: u8>(sums: [[__m256; V]; R
         }
         return;
     }
+    // SAFETY: as of this function.
+    unsafe { put_some::<R, V, A>(&sums, to) }
+}
+
+/// As [`put`] for fewer columns than vectors have.
+///
+/// # Safety
+/// As of [`put`].
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn put_some<const R: usize, const V: usize, const A: u8>(
+    sums: &[[__m256; V]; R],
+    to: Target,
+) {
     let n_last = to.n_columns - (V - 1) * LANES;
     for index in 0..R {
         for vector in 0..V {

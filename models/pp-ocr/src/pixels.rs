@@ -1,6 +1,7 @@
 //! A page image resampled to the size a network wants, as planes of floats.
 
 use quire_core::PageImage;
+use quire_kernels::Vectors;
 
 /// How a pixel's values of 0 to 255 become a network's input, plane by plane:
 /// `value * scale + shift`.
@@ -66,8 +67,11 @@ pub fn resampled(
             let slot = from % 2;
             if kept[slot].0 != from {
                 kept[slot].0 = from;
-                let source = &image.rgb[from * source_row..(from + 1) * source_row];
-                across(source, &columns, &mut kept[slot].1);
+                let source = &image.rgb[from * source_row..];
+                Vectors::chosen().run_loops(
+                    #[inline(always)]
+                    || across(source, &columns, &mut kept[slot].1),
+                );
             }
             for (total, value) in sum.iter_mut().zip(&kept[slot].1) {
                 *total += weight * value;
@@ -133,16 +137,24 @@ fn linear_taps(index: usize, step: f64, from: usize) -> Taps {
     }
 }
 
+/// Resamples the line of pixels that `source` begins with.
+#[inline(always)]
 fn across(source: &[u8], columns: &[Taps], target: &mut [f32]) {
     for (column, pixel) in columns.iter().zip(target.chunks_exact_mut(3)) {
-        let mut sum = [0.0f32; 3];
-        let from = source[column.first * 3..].chunks_exact(3);
-        for (&weight, value) in column.weights.iter().zip(from) {
-            sum[0] += weight * f32::from(value[0]);
-            sum[1] += weight * f32::from(value[1]);
-            sum[2] += weight * f32::from(value[2]);
+        // A fourth value, which is nobody's, makes a whole vector.
+        let mut sum = [0.0f32; 4];
+        let mut from = &source[column.first * 3..];
+        for &weight in &column.weights {
+            let color = match from.first_chunk::<4>() {
+                Some(color) => *color,
+                None => [from[0], from[1], from[2], 0],
+            };
+            for (sum, value) in sum.iter_mut().zip(color) {
+                *sum += weight * f32::from(value);
+            }
+            from = &from[3..];
         }
-        pixel.copy_from_slice(&sum);
+        pixel.copy_from_slice(&sum[..3]);
     }
 }
 

@@ -225,13 +225,11 @@ impl Neck {
                 .convolve(&lateral.convolution)
                 .squeeze(&lateral.squeeze);
             let map = match above {
-                Some(above) => map.add(&above.repeat(2)),
+                Some(above) => map.add_repeated(&above),
                 None => map,
             };
             let smooth = &self.smooths[level];
-            let smoothed = map
-                .depthwise(&smooth.depthwise)
-                .convolve(&smooth.convolution);
+            let smoothed = map.separate(&smooth.depthwise, &smooth.convolution);
             parts.push(smoothed.squeeze(&smooth.squeeze).repeat(1 << level));
             above = Some(map);
         }

@@ -161,11 +161,9 @@ impl Stem {
             Self::Forked(stem) => {
                 let entered = image.convolve(&stem.enter);
                 let left = entered.convolve(&stem.left_a).convolve(&stem.left_b);
-                let right = entered.dilate();
-                drop(entered);
-                M::concat(vec![right, left])
-                    .convolve(&stem.merge)
-                    .convolve(&stem.leave)
+                let joined = entered.dilate_and_join(&left);
+                drop((entered, left));
+                joined.convolve(&stem.merge).convolve(&stem.leave)
             }
             Self::Plain(stem) => image.convolve(&stem.enter).convolve(&stem.leave),
         }

@@ -219,7 +219,8 @@ impl TransposedConfig {
         let shape = [self.channels_in, self.channels_out, 2, 2];
         let kernel = weights.take_kernel(name, shape)?;
         let bias = weights.take(&format!("{name}.bias"), &[self.channels_out])?;
-        let packed = is_host(weights.device()).then(|| Arc::new(self.pack(&kernel, &bias)));
+        let pack = || Arc::new([0, 1].map(|line| self.pack(&kernel, &bias, line)));
+        let packed = is_host(weights.device()).then(pack);
         Ok(Transposed {
             weight: weights.parameter(&kernel, shape),
             bias: weights.parameter(&bias, [self.channels_out]),
@@ -230,14 +231,14 @@ impl TransposedConfig {
 }
 
 impl TransposedConfig {
-    /// The kernel as a matrix whose outputs are rows, columns and channels of the four pixels.
-    fn pack(&self, kernel: &[f32], bias: &[f32]) -> PackedMatrix {
+    /// A line of the kernel as a matrix whose outputs are columns and channels of its two pixels.
+    fn pack(&self, kernel: &[f32], bias: &[f32], line: usize) -> PackedMatrix {
         let weight = |input: usize, output: usize| {
             let (tap, channel) = (output / self.channels_out, output % self.channels_out);
-            kernel[(input * self.channels_out + channel) * 4 + tap]
+            kernel[(input * self.channels_out + channel) * 4 + 2 * line + tap]
         };
         let bias = |output: usize| bias[output % self.channels_out];
-        let shape = [self.channels_in, 4 * self.channels_out];
+        let shape = [self.channels_in, 2 * self.channels_out];
         PackedMatrix::new(Vectors::chosen(), shape, weight, bias, false)
     }
 }
@@ -251,7 +252,7 @@ pub(crate) struct Transposed {
     pub(crate) bias: Param<Tensor<1>>,
     #[module(skip)]
     pub(crate) config: TransposedConfig,
-    /// For the walk in host memory.
+    /// For the walk in host memory, the upper line and the lower one.
     #[module(skip)]
-    pub(crate) packed: Option<Arc<PackedMatrix>>,
+    pub(crate) packed: Option<Arc<[PackedMatrix; 2]>>,
 }

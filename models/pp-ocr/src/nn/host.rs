@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use quire_kernels::{
-    Buffer, Ending, PackedMatrix, RowView, Vectors, activate, add, attend_sequence, dilate_line,
-    mean_rows, normalize_rows, scale_rows,
+    Buffer, DepthwiseKernel, Ending, PackedMatrix, RowView, Vectors, activate, add, add_repeated,
+    attend_sequence, copy_rows, dilate_line, mean_rows, normalize_rows, scale_rows,
 };
 
 use super::{
@@ -24,10 +24,31 @@ use super::{
 /// Values of a tile of pixels and of the wide middle of its block: 256 KiB, which leaves most of a
 /// second-level cache to the weights.
 const TILE_VALUES: usize = 64 * 1024;
+/// Values of a tile of pixels that one operation alone passes over: half of a first-level cache.
+const SMALL_TILE_VALUES: usize = 4 * 1024;
 /// Bounds of the pixels of a tile; a multiple of the rows that a product takes at once.
 const TILE_PIXELS: [usize; 2] = [24, 192];
 
 const PACKED: &str = "layers on the host are packed when they are loaded";
+
+/// Brings planes of an image side by side, pixel by pixel.
+fn interleave(planes: &[f32], channels: usize, image: &mut [f32]) {
+    let n_pixels = planes.len() / channels;
+    if channels == 3 {
+        let (pixels, _) = image.as_chunks_mut::<3>();
+        let (first, others) = planes.split_at(n_pixels);
+        let (second, third) = others.split_at(n_pixels);
+        for (pixel, ((a, b), c)) in pixels.iter_mut().zip(first.iter().zip(second).zip(third)) {
+            *pixel = [*a, *b, *c];
+        }
+        return;
+    }
+    for (channel, plane) in planes.chunks_exact(n_pixels).enumerate() {
+        for (pixel, value) in image.chunks_exact_mut(channels).zip(plane) {
+            pixel[channel] = *value;
+        }
+    }
+}
 
 /// Whether maps of this device can be walked in host memory.
 pub(super) fn is_host(device: &Device) -> bool {
@@ -60,11 +81,7 @@ impl HostMap {
             .chunks_exact_mut(pixels * channels)
             .zip(planes.chunks_exact(pixels * channels))
         {
-            for (channel, plane) in planes.chunks_exact(pixels).enumerate() {
-                for (pixel, value) in image.chunks_exact_mut(channels).zip(plane) {
-                    pixel[channel] = *value;
-                }
-            }
+            interleave(planes, channels, image);
         }
         Some(map)
     }
@@ -94,6 +111,33 @@ impl HostMap {
 
     fn pixels(&self) -> usize {
         self.height * self.width
+    }
+
+    /// Calls `work` with the image, the range of pixels and the room of every tile of an output
+    /// whose pixels are those of a depthwise convolution of this map.
+    fn tiles(
+        &self,
+        output: &mut Self,
+        tile: usize,
+        mut work: impl FnMut(&[f32], Range<usize>, &mut [f32]),
+    ) {
+        let channels = output.channels;
+        let out_values = output.pixels() * channels;
+        let images = self.values().chunks_exact(self.pixels() * self.channels);
+        let outs = output.values_mut().chunks_exact_mut(out_values);
+        for (image, out) in images.zip(outs) {
+            for (index, out) in out.chunks_mut(tile * channels).enumerate() {
+                let first = index * tile;
+                work(image, first..first + out.len() / channels, out);
+            }
+        }
+    }
+
+    /// A depthwise convolution and its activation for some pixels of an image of this size.
+    fn filter(&self, layer: &Depthwise, image: &[f32], range: Range<usize>, out: &mut [f32]) {
+        let size = [self.height, self.width];
+        filter_of(layer).apply(image, size, range, out);
+        activate(Vectors::chosen(), layer.config.activation, out);
     }
 
     /// Applies a 1x1 convolution of stride 1.
@@ -233,48 +277,50 @@ impl FeatureMap for HostMap {
     }
 
     fn depthwise(&self, layer: &Depthwise) -> Self {
-        let config = &layer.config;
-        let kernel = layer.packed.as_deref().expect(PACKED);
-        let [height, width] = kernel.shape().output_size([self.height, self.width]);
+        let [height, width] = filter_of(layer)
+            .shape()
+            .output_size([self.height, self.width]);
         let mut output = Self::new([self.batch, self.channels, height, width]);
-        let size = [self.height, self.width];
-        let out = output.values_mut();
-        for (image, out) in self
-            .values()
-            .chunks_exact(self.pixels() * self.channels)
-            .zip(out.chunks_exact_mut(height * width * self.channels))
-        {
-            kernel.apply(image, size, 0..height * width, out);
-            activate(Vectors::chosen(), config.activation, out);
-        }
+        let tile = (SMALL_TILE_VALUES / self.channels).clamp(TILE_PIXELS[0], TILE_PIXELS[1]);
+        self.tiles(&mut output, tile, |image, range, out| {
+            self.filter(layer, image, range, out);
+        });
+        output
+    }
+
+    fn separate(&self, depthwise: &Depthwise, dense: &Convolution) -> Self {
+        let config = &dense.config;
+        assert!(
+            config.kernel == [1, 1] && config.stride == [1, 1],
+            "the dense layer mixes channels only"
+        );
+        let [height, width] = filter_of(depthwise)
+            .shape()
+            .output_size([self.height, self.width]);
+        let mut output = Self::new([self.batch, config.channels_out, height, width]);
+        let tile = tile_pixels(self.channels + config.channels_out);
+        let mut filtered = Buffer::take(tile * self.channels);
+        self.tiles(&mut output, tile, |image, range, out| {
+            let n_pixels = range.len();
+            let filtered = &mut filtered[..n_pixels * self.channels];
+            self.filter(depthwise, image, range, filtered);
+            let rows = RowView::whole(filtered, self.channels);
+            packed(dense).multiply(rows, n_pixels, config.activation.into(), out);
+        });
         output
     }
 
     fn grow(&self, layer: &Transposed) -> Self {
         let config = &layer.config;
-        let four = 4 * config.channels_out;
-        let mut output = Self::new([
-            self.batch,
-            config.channels_out,
-            2 * self.height,
-            2 * self.width,
-        ]);
-        let matrix = layer.packed.as_deref().expect(PACKED);
-        let mut grown = Buffer::take(self.width * four);
-        let grown = &mut grown[..self.width * four];
-        let lines = self.values().chunks_exact(self.width * self.channels);
-        let two_lines = output.values_mut().chunks_exact_mut(self.width * four);
-        for (line, out) in lines.zip(two_lines) {
-            let rows = RowView::whole(line, self.channels);
-            matrix.multiply(rows, self.width, config.activation.into(), grown);
-            let (upper, lower) = out.split_at_mut(self.width * four / 2);
-            let pairs = upper
-                .chunks_exact_mut(four / 2)
-                .zip(lower.chunks_exact_mut(four / 2));
-            for (pixel, (upper, lower)) in grown.chunks_exact(four).zip(pairs) {
-                upper.copy_from_slice(&pixel[..four / 2]);
-                lower.copy_from_slice(&pixel[four / 2..]);
-            }
+        let dims = [2 * self.height, 2 * self.width];
+        let mut output = Self::new([self.batch, config.channels_out, dims[0], dims[1]]);
+        let matrices = layer.packed.as_deref().expect(PACKED);
+        let line_values = dims[1] * config.channels_out;
+        let out = output.values_mut().chunks_exact_mut(line_values);
+        for (index, out) in out.enumerate() {
+            let line = index / 2 * self.width * self.channels;
+            let rows = RowView::whole(&self.values()[line..], self.channels);
+            matrices[index % 2].multiply(rows, self.width, config.activation.into(), out);
         }
         output
     }
@@ -307,22 +353,25 @@ impl FeatureMap for HostMap {
         }
     }
 
-    fn dilate(&self) -> Self {
-        let mut output = Self::new(self.dims());
+    fn dilate_and_join(&self, other: &Self) -> Self {
+        assert_eq!(self.dims(), other.dims(), "joined maps are of one size");
+        let channels = 2 * self.channels;
+        let mut output = Self::new([self.batch, channels, self.height, self.width]);
         let line_values = self.width * self.channels;
-        let out = output.values_mut();
-        for (image, out) in self
-            .values()
-            .chunks_exact(self.pixels() * self.channels)
-            .zip(out.chunks_exact_mut(self.pixels() * self.channels))
-        {
-            for (y, out) in out.chunks_exact_mut(line_values).enumerate() {
-                let upper = &image[y * line_values..][..line_values];
-                let lower = match y + 1 < self.height {
-                    true => &image[(y + 1) * line_values..][..line_values],
-                    false => upper,
-                };
-                dilate_line(Vectors::chosen(), upper, lower, self.channels, out);
+        let mut dilated = Buffer::take(line_values);
+        let lines = self.values().chunks_exact(line_values);
+        let others = other.values().chunks_exact(line_values);
+        let out = output.values_mut().chunks_exact_mut(2 * line_values);
+        for (index, (out, (upper, other))) in out.zip(lines.zip(others)).enumerate() {
+            let lower = match (index + 1) % self.height {
+                0 => upper,
+                _ => &self.values()[(index + 1) * line_values..][..line_values],
+            };
+            let vectors = Vectors::chosen();
+            dilate_line(vectors, upper, lower, self.channels, &mut dilated);
+            for (part, line) in [&dilated, other].into_iter().enumerate() {
+                let out = &mut out[part * self.channels..];
+                copy_rows(vectors, line, out, self.channels, channels);
             }
         }
         output
@@ -396,11 +445,10 @@ impl FeatureMap for HostMap {
         let line_values = factor * self.width * self.channels;
         let lines = self.values().chunks_exact(self.width * self.channels);
         for (line, out) in lines.zip(output.values_mut().chunks_exact_mut(factor * line_values)) {
-            let pixels = line.chunks_exact(self.channels);
-            for (pixel, out) in pixels.zip(out.chunks_exact_mut(factor * self.channels)) {
-                for out in out.chunks_exact_mut(self.channels) {
-                    out.copy_from_slice(pixel);
-                }
+            for copy in 0..factor {
+                let out = &mut out[copy * self.channels..line_values];
+                let stride = factor * self.channels;
+                copy_rows(Vectors::chosen(), line, out, self.channels, stride);
             }
             for copy in 1..factor {
                 out.copy_within(..line_values, copy * line_values);
@@ -413,7 +461,6 @@ impl FeatureMap for HostMap {
         let [batch, _, height, width] = parts[0].dims();
         let channels = parts.iter().map(|part| part.channels).sum();
         let mut output = Self::new([batch, channels, height, width]);
-        let out = output.values_mut();
         let mut first = 0;
         for part in &parts {
             assert_eq!(
@@ -421,10 +468,14 @@ impl FeatureMap for HostMap {
                 [batch, height, width],
                 "joined maps are of one size"
             );
-            let pixels = part.values().chunks_exact(part.channels);
-            for (pixel, out) in pixels.zip(out.chunks_exact_mut(channels)) {
-                out[first..first + part.channels].copy_from_slice(pixel);
-            }
+            let out = &mut output.values_mut()[first..];
+            copy_rows(
+                Vectors::chosen(),
+                part.values(),
+                out,
+                part.channels,
+                channels,
+            );
             first += part.channels;
         }
         output
@@ -460,6 +511,19 @@ impl FeatureMap for HostMap {
     fn add(mut self, other: &Self) -> Self {
         assert_eq!(self.dims(), other.dims(), "added maps are of one size");
         add(Vectors::chosen(), self.values_mut(), other.values());
+        self
+    }
+
+    fn add_repeated(mut self, smaller: &Self) -> Self {
+        let [batch, channels, height, width] = smaller.dims();
+        let dims = [batch, channels, 2 * height, 2 * width];
+        assert_eq!(self.dims(), dims, "the added map has half the size");
+        let line_values = width * channels;
+        let lines = self.values_mut().chunks_exact_mut(2 * line_values);
+        for (index, line) in lines.enumerate() {
+            let smaller = &smaller.values()[index / 2 * line_values..][..line_values];
+            add_repeated(Vectors::chosen(), line, smaller, channels);
+        }
         self
     }
 
@@ -523,39 +587,30 @@ impl HostMap {
 
     /// A whole block without a squeeze, tile by tile.
     fn mix_pixels_and_channels(&self, layer: &Mixer) -> Self {
-        let kernel = layer.depthwise.packed.as_deref().expect(PACKED);
-        let [height, width] = kernel.shape().output_size([self.height, self.width]);
+        let [height, width] = filter_of(&layer.depthwise)
+            .shape()
+            .output_size([self.height, self.width]);
         let channels_out = layer.project.config.channels_out;
         let mut output = Self::new([self.batch, channels_out, height, width]);
         let wide = layer.expand.config.channels_out;
         let tile = tile_pixels(self.channels + wide);
         let mut wide = Buffer::take(tile * wide);
         let mut narrow = Buffer::take(tile * self.channels);
-        let size = [self.height, self.width];
-        let pixels = height * width;
-        let out = output.values_mut();
-        for (image, out) in self
-            .values()
-            .chunks_exact(self.pixels() * self.channels)
-            .zip(out.chunks_exact_mut(pixels * channels_out))
-        {
-            for (index, out) in out.chunks_mut(tile * channels_out).enumerate() {
-                let n_pixels = out.len() / channels_out;
-                let range = index * tile..index * tile + n_pixels;
-                match layer.is_residual {
-                    true => {
-                        kernel.apply(image, size, range, out);
-                        expand(layer, out, &mut wide);
-                    }
-                    false => {
-                        let narrow = &mut narrow[..n_pixels * self.channels];
-                        kernel.apply(image, size, range, narrow);
-                        expand(layer, narrow, &mut wide);
-                    }
+        self.tiles(&mut output, tile, |image, range, out| {
+            let n_pixels = range.len();
+            match layer.is_residual {
+                true => {
+                    self.filter(&layer.depthwise, image, range, out);
+                    expand(layer, out, &mut wide);
                 }
-                project(layer, &wide, n_pixels, out);
+                false => {
+                    let narrow = &mut narrow[..n_pixels * self.channels];
+                    self.filter(&layer.depthwise, image, range, narrow);
+                    expand(layer, narrow, &mut wide);
+                }
             }
-        }
+            project(layer, &wide, n_pixels, out);
+        });
         output
     }
 }
@@ -577,6 +632,10 @@ fn project(layer: &Mixer, wide: &[f32], n_pixels: usize, out: &mut [f32]) {
         false => Ending::PLAIN,
     };
     packed(&layer.project).multiply(rows, n_pixels, ending, out);
+}
+
+fn filter_of(layer: &Depthwise) -> &DepthwiseKernel {
+    layer.packed.as_deref().expect(PACKED)
 }
 
 fn packed(layer: &Convolution) -> &PackedMatrix {

@@ -34,8 +34,14 @@ pub(crate) trait FeatureMap: Clone {
     /// A whole backbone block.
     fn mix(&self, layer: &Mixer) -> Self;
 
-    /// Maximum of 2x2 windows at stride 1, padded right and bottom to keep the size.
-    fn dilate(&self) -> Self;
+    /// A depthwise convolution, then a dense one.
+    fn separate(&self, depthwise: &Depthwise, dense: &Convolution) -> Self {
+        self.depthwise(depthwise).convolve(dense)
+    }
+
+    /// Maximum of 2x2 windows at stride 1, padded right and bottom to keep the size, and joined with
+    /// another map.
+    fn dilate_and_join(&self, other: &Self) -> Self;
 
     /// Maximum of 2x2 windows at stride 2; a last odd row or column is dropped.
     fn max_pool(&self) -> Self;
@@ -58,6 +64,11 @@ pub(crate) trait FeatureMap: Clone {
     fn stack(parts: Vec<Self>) -> Self;
 
     fn add(self, other: &Self) -> Self;
+
+    /// Adds a map of half the height and width, every pixel of which counts for four.
+    fn add_repeated(self, smaller: &Self) -> Self {
+        self.add(&smaller.repeat(2))
+    }
 
     /// Layer norm over channels.
     fn normalize(&self, layer: &LayerNorm) -> Self;

@@ -56,11 +56,12 @@ pub(crate) struct Separable {
 
 impl Separable {
     pub(crate) fn walk<M: FeatureMap>(&self, map: &M) -> M {
-        let map = map.depthwise(&self.depthwise);
-        let map = match &self.squeeze {
-            Some(squeeze) => map.squeeze(squeeze),
-            None => map,
-        };
-        map.convolve(&self.pointwise)
+        match &self.squeeze {
+            Some(squeeze) => map
+                .depthwise(&self.depthwise)
+                .squeeze(squeeze)
+                .convolve(&self.pointwise),
+            None => map.separate(&self.depthwise, &self.pointwise),
+        }
     }
 }

@@ -81,11 +81,11 @@ impl FeatureMap for Tensor<4> {
         }
     }
 
-    fn dilate(&self) -> Self {
+    fn dilate_and_join(&self, other: &Self) -> Self {
         let mut options = MaxPoolOptions::new([2, 2]);
         options.stride = [1, 1];
         options.padding = [(0, 1), (0, 1)];
-        max_pool2d(self.clone(), options)
+        Tensor::cat(vec![max_pool2d(self.clone(), options), other.clone()], 1)
     }
 
     fn max_pool(&self) -> Self {

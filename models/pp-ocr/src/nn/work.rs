@@ -98,8 +98,8 @@ impl FeatureMap for WorkMap {
         mixed.convolve(&layer.expand).convolve(&layer.project)
     }
 
-    fn dilate(&self) -> Self {
-        self.clone()
+    fn dilate_and_join(&self, other: &Self) -> Self {
+        joined(vec![self.clone(), other.clone()], 1)
     }
 
     fn max_pool(&self) -> Self {
