@@ -42,8 +42,9 @@
 //! `cargo run --release -p quire-kernels --example speed` shows what each path of a CPU reaches.
 //!
 //! # Unsafe code
-//! All of the workspace's stands here, in `tiles`: instructions that the compiler has no functions
-//! for. Each place says why it is sound.
+//! All of the workspace's stands here: in `tiles`, instructions that the compiler has no functions
+//! for; in `packed::avx2` and `depthwise`, innermost loops over pointers, whose ends are checked
+//! before. Each place says why it is sound.
 
 mod activation;
 mod attention;

@@ -1,4 +1,4 @@
-//! Follows a job to its end: asks where it stands twice a second and shows it.
+//! Follows a job to its end: asks where it stands and shows it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use quire_proto::{CallError, JobCalls};
 use crate::failure::{Failure, Outcome};
 use crate::progress::{Phase, Progress, Snapshot};
 
-/// Between looks: often enough for a bar that moves.
-const PERIOD: Duration = Duration::from_millis(500);
+/// Between looks: a run of a few pages should not wait for the look that finds it done.
+const PERIOD: Duration = Duration::from_millis(100);
 
 /// A job that is being watched.
 pub(crate) struct Watch {
