@@ -427,7 +427,9 @@ mod tests {
                 let exact = n_inputs as f32 * value * weight;
                 for value in out {
                     let error = (value - 0.5 - exact).abs();
-                    assert!(error <= exact.abs() * 1e-3, "{value} for {exact}");
+                    // With tiles, values that may be rounded are bf16, of eight bits.
+                    let relative = if matrix.kept() == "bf16" { 1e-2 } else { 1e-3 };
+                    assert!(error <= exact.abs() * relative, "{value} for {exact}");
                 }
             }
         }

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::activation::activate;
 
 /// Values from -1 to 1 that differ from place to place.
 fn value(index: usize) -> f32 {
@@ -92,21 +93,24 @@ fn check(vectors: Vectors, case: &Case) {
         }
     }
     let rows = RowView::whole(&values[case.offset..], stride).in_pieces(n_pieces, piece_stride);
-    let mut out: Vec<f32> = (0..case.offset + n_rows * n_outputs).map(value).collect();
-    let before = out[case.offset..].to_vec();
+    let end = case.offset + n_rows * n_outputs;
+    let mut out: Vec<f32> = (0..end + PANEL).map(value).collect();
+    let before = out.clone();
     let ending = Ending {
         activation: case.activation,
         adds: case.adds,
     };
-    matrix.multiply(rows, n_rows, ending, &mut out[case.offset..]);
-    for (index, found) in out[case.offset..].iter().enumerate() {
+    matrix.multiply(rows, n_rows, ending, &mut out[case.offset..end]);
+    assert_eq!(out[..case.offset], before[..case.offset], "{case:?}");
+    assert_eq!(out[end..], before[end..], "{case:?}");
+    for (index, found) in out[case.offset..end].iter().enumerate() {
         let (row, output) = (index / n_outputs, index % n_outputs);
         let products: Vec<f64> = (0..n_inputs)
             .map(|place| f64::from(input(row, place)) * f64::from(weight(place, output)))
             .collect();
         let mut sum = products.iter().sum::<f64>() + f64::from(value(output));
         if case.adds {
-            sum += f64::from(before[index]);
+            sum += f64::from(before[case.offset + index]);
         }
         let mut exact = [sum as f32];
         case.activation.apply(&mut exact);
@@ -147,6 +151,54 @@ fn what_is_no_number_reaches_all_outputs_of_its_row_and_no_other() {
                     let all = out.iter().all(|value| value.is_finite() == (row != 7));
                     assert!(all, "{row} with {} in {}", vectors.name(), matrix.kept());
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_end_as_activations_do_by_themselves() {
+    const WIDTH: usize = 19;
+    let special = [
+        0.0,
+        -0.0,
+        1e-42,
+        -2.5,
+        4.999,
+        5.001,
+        -5.001,
+        1e30,
+        -1e30,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+    ];
+    for vectors in Vectors::all() {
+        for activation in [
+            Activation::Identity,
+            Activation::Relu,
+            Activation::Gelu,
+            Activation::QuickGelu,
+            Activation::Swish,
+            Activation::HardSwish,
+            Activation::HardSigmoid { slope: 0.2 },
+            Activation::Sigmoid,
+        ] {
+            let matrix = PackedMatrix::new(vectors, [1, WIDTH], |_, _| 1.0, |_| 0.0, false);
+            let mut out = [0.0; 12 * WIDTH];
+            let rows = RowView::whole(&special, 1);
+            matrix.multiply(rows, special.len(), activation.into(), &mut out);
+            let mut alone = special;
+            activate(vectors, activation, &mut alone);
+            for (index, found) in out.iter().enumerate() {
+                let wanted = alone[index / WIDTH];
+                let is_close = (found - wanted).abs() <= 2e-6 * wanted.abs().max(1.0);
+                assert!(
+                    is_close || *found == wanted || (found.is_nan() && wanted.is_nan()),
+                    "{activation:?} of {} is {wanted} and not {found} with {}",
+                    special[index / WIDTH],
+                    vectors.name(),
+                );
             }
         }
     }

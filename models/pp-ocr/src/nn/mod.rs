@@ -50,6 +50,15 @@ pub(crate) mod tests {
         Tensor::from_data(TensorData::new(values, dims), &Device::flex())
     }
 
+    /// By how much values may differ that are rounded in fixed point or, where the CPU has tiles,
+    /// to bf16.
+    pub(crate) fn tolerance(fixed_point: f32, bf16: f32) -> f32 {
+        match quire_kernels::Vectors::chosen().path() {
+            quire_kernels::Path::Amx => bf16,
+            _ => fixed_point,
+        }
+    }
+
     #[track_caller]
     pub(crate) fn assert_close(left: Tensor<2>, right: Tensor<2>, tolerance: f32) {
         assert_eq!(left.dims(), right.dims());

@@ -250,7 +250,7 @@ fn check(lines: &Tensor<4>) -> [usize; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::tests::{assert_close, images};
+    use crate::nn::tests::{assert_close, images, tolerance};
 
     #[test]
     fn both_walks_see_the_same_features() {
@@ -260,8 +260,9 @@ mod tests {
                 let lines = images(dims);
                 let host = HostMap::take(&lines).unwrap();
                 let host = recognizer.features(&host).into_rows();
-                // Features go from about -5 to 5, and fixed point rounds along thirty layers.
-                assert_close(host, recognizer.features(&lines).into_rows(), 6e-2);
+                // Features go from about -5 to 5, and values are rounded along thirty layers.
+                let tolerance = tolerance(6e-2, 0.5);
+                assert_close(host, recognizer.features(&lines).into_rows(), tolerance);
             }
         }
     }
@@ -275,7 +276,8 @@ mod tests {
         let tensor = recognizer.features(&lines).likeliest(&recognizer.head);
         assert_eq!(host.len(), tensor.len());
         for (host, tensor) in host.iter().zip(&tensor) {
-            assert!((host.1 - tensor.1).abs() < 1e-2, "{host:?} {tensor:?}");
+            let difference = (host.1 - tensor.1).abs();
+            assert!(difference < tolerance(1e-2, 8e-2), "{host:?} {tensor:?}");
             assert!(host.0 == tensor.0 || host.1 < 0.5, "{host:?} {tensor:?}");
         }
     }
