@@ -265,8 +265,12 @@ impl WithSimd for RoundRows<'_, '_> {
                 true => f32::NAN,
                 false => f32::from_bits(most),
             };
-            *scale = most / GREATEST_ROW_VALUE;
-            let inverse = if *scale > 0.0 { 1.0 / *scale } else { 0.0 };
+            *scale = most * (1.0 / GREATEST_ROW_VALUE);
+            let inverse = if *scale > 0.0 {
+                GREATEST_ROW_VALUE / most
+            } else {
+                0.0
+            };
             // Where only the least numbers are, the inverse has no place in f32.
             let inverse = if inverse.is_infinite() { 0.0 } else { inverse };
             for (piece, rounded) in rounded.chunks_exact_mut(len).enumerate() {

@@ -48,7 +48,10 @@ fn run() -> Result<(), Box<dyn Error>> {
         let mut width = 0;
         for line in &lines {
             let wanted = SQUEEZE * crop::LINE_HEIGHT as f32 * line.width() / line.height().max(1.0);
-            width += crop::cut(&image, line, wanted as usize + 1).width;
+            let wide = wanted as usize + 1;
+            let mut planes = vec![0.0; 3 * crop::LINE_HEIGHT * wide];
+            crop::cut(&image, line, wide, &mut planes, wide);
+            width += wide;
         }
         let cut = lap();
         recognize::read_lines(&recognizer, &charset, &device, &image, &lines, SQUEEZE);

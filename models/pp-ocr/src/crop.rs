@@ -9,18 +9,21 @@ use crate::line::TextLine;
 /// Height that classifier and recognizer want, pixels.
 pub const LINE_HEIGHT: usize = 48;
 
-/// A straight line of text as a network's input: blue, green and red planes from -1 to 1,
-/// `[3, 48, width]`.
-#[derive(Debug, Clone)]
-pub struct LineImage {
-    pub width: usize,
-    pub planes: Vec<f32>,
-}
-
 /// Cuts `line` out of `image` and makes it straight and `width` pixels long.
 ///
 /// What lies beyond the page repeats its edge.
-pub fn cut(image: &PageImage, line: &TextLine, width: usize) -> LineImage {
+///
+/// # Shapes
+/// - `planes`: `[3, 48, room]`, `room` at least `width`; gets blue, green and red from -1 to 1,
+///   and what lies beyond the width stays as it is
+///
+/// # Panics
+/// When there is less room.
+pub fn cut(image: &PageImage, line: &TextLine, width: usize, planes: &mut [f32], room: usize) {
+    assert!(
+        width <= room && planes.len() == 3 * LINE_HEIGHT * room,
+        "room for the line"
+    );
     let [origin, right, _, down] = line.rectangle.corners;
     let along = [right[0] - origin[0], right[1] - origin[1]];
     let across = [down[0] - origin[0], down[1] - origin[1]];
@@ -35,12 +38,14 @@ pub fn cut(image: &PageImage, line: &TextLine, width: usize) -> LineImage {
             [0, 1].map(|axis| origin[axis] + u * along[axis] + v * across[axis])
         })
         .collect();
-    let area = LINE_HEIGHT * width;
-    let mut planes = vec![0.0; 3 * area];
     Vectors::chosen().run_loops(
         #[inline(always)]
         || {
+            let (blue, others) = planes.split_at_mut(LINE_HEIGHT * room);
+            let (green, red) = others.split_at_mut(LINE_HEIGHT * room);
             for y in 0..LINE_HEIGHT {
+                let [blue, green, red] =
+                    [&mut *blue, green, red].map(|plane| &mut plane[y * room..][..width]);
                 for x in 0..width {
                     let mut sum = [0.0; 8];
                     for sub_y in 0..n_across {
@@ -52,15 +57,13 @@ pub fn cut(image: &PageImage, line: &TextLine, width: usize) -> LineImage {
                             add_sample(image, at_x, at_y, &mut sum);
                         }
                     }
-                    for plane in 0..3 {
-                        let color = sum[2 - plane] + sum[5 - plane];
-                        planes[plane * area + y * width + x] = color * weight - 1.0;
-                    }
+                    red[x] = (sum[0] + sum[3]) * weight - 1.0;
+                    green[x] = (sum[1] + sum[4]) * weight - 1.0;
+                    blue[x] = (sum[2] + sum[5]) * weight - 1.0;
                 }
             }
         },
     );
-    LineImage { width, planes }
 }
 
 fn samples(from: f32, to: usize) -> usize {
@@ -132,6 +135,24 @@ mod tests {
             pixel.copy_from_slice(&[(10 * x) as u8, 0, (10 * y) as u8]);
         }
         image
+    }
+
+    /// What was cut out.
+    struct LineImage {
+        width: usize,
+        planes: Vec<f32>,
+    }
+
+    /// With room to spare, which has to stay as it is.
+    fn cut(image: &PageImage, line: &TextLine, width: usize) -> LineImage {
+        const SPARE: usize = 3;
+        let room = width + SPARE;
+        let mut planes = vec![7.0; 3 * LINE_HEIGHT * room];
+        super::cut(image, line, width, &mut planes, room);
+        let rows = planes.chunks_exact(room);
+        assert!(rows.clone().all(|row| row[width..] == [7.0; SPARE]));
+        let planes = rows.flat_map(|row| &row[..width]).copied().collect();
+        LineImage { width, planes }
     }
 
     fn value(line: &LineImage, plane: usize, x: usize, y: usize) -> f32 {

@@ -30,14 +30,7 @@ pub fn upside_down(
     for (line, target) in lines.iter().zip(planes.chunks_exact_mut(row * WIDTH)) {
         let wanted = LINE_HEIGHT as f32 * line.width() / line.height().max(1.0);
         let width = (wanted.ceil() as usize).clamp(8, WIDTH);
-        let line = cut(image, line, width);
-        for (from, to) in line
-            .planes
-            .chunks_exact(width)
-            .zip(target.chunks_exact_mut(WIDTH))
-        {
-            to[..width].copy_from_slice(from);
-        }
+        cut(image, line, width, target, WIDTH);
     }
     let data = TensorData::new(planes, [lines.len(), 3, LINE_HEIGHT, WIDTH]);
     let input = Tensor::<4>::from_data(data, device);

@@ -119,14 +119,7 @@ fn planes_of(
     let row = 3 * LINE_HEIGHT;
     let mut planes = vec![0.0f32; members.len() * row * width];
     for (&index, target) in members.iter().zip(planes.chunks_exact_mut(row * width)) {
-        let line = cut(image, &lines[index], widths[index]);
-        for (from, to) in line
-            .planes
-            .chunks_exact(line.width)
-            .zip(target.chunks_exact_mut(width))
-        {
-            to[..line.width].copy_from_slice(from);
-        }
+        cut(image, &lines[index], widths[index], target, width);
     }
     planes
 }
