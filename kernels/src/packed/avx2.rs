@@ -64,7 +64,9 @@ pub(super) fn multiply_floats(
         panels,
         bias: product.bias,
     };
-    check(&product, panels.len() / product.n_inputs.max(1));
+    // Without inputs there are no weights, and every sum is the bias.
+    let n_packed = panels.len().checked_div(product.n_inputs);
+    check(&product, n_packed.unwrap_or(product.bias.len()));
     // SAFETY: AVX2 and FMA are there, as `V3` says, and shapes are checked.
     unsafe { multiply(&blocks, vectors, &mut product) }
 }

@@ -231,6 +231,14 @@ fn columns_of_a_product_are_those_of_the_whole() {
 #[test]
 fn zeros_give_the_bias() {
     for vectors in Vectors::all() {
+        for may_be_rounded in [false, true] {
+            let matrix = PackedMatrix::new(vectors, [0, 33], |_, _| 1.0, value, may_be_rounded);
+            let mut out = [7.0; 2 * 33];
+            matrix.multiply(RowView::whole(&[], 0), 2, Ending::PLAIN, &mut out);
+            for out in out.chunks_exact(33) {
+                assert_eq!(out, matrix.bias(), "{}", vectors.name());
+            }
+        }
         for (row, weight) in [(0.0, 1.0), (1.0, 0.0), (0.0, 0.0), (1e-42, 1.0)] {
             let matrix = PackedMatrix::new(vectors, [100, 33], |_, _| weight, |_| 0.5, true);
             let rows = [row; 100];
