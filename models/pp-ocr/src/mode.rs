@@ -7,8 +7,7 @@ pub enum Mode {
     /// PP-OCRv6 small.
     #[default]
     Small,
-    /// PP-OCRv6 tiny: two fifths of the time, twice the errors, and about a third of the
-    /// characters.
+    /// PP-OCRv6 tiny: a third of the time, twice the errors, and about a third of the characters.
     Tiny,
 }
 
