@@ -206,10 +206,10 @@ impl Function for Sigmoid {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const ALL: [Activation; 8] = [
+    pub(crate) const ALL: [Activation; 8] = [
         Activation::Identity,
         Activation::Relu,
         Activation::Gelu,

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::activation::activate;
+use crate::activation::tests::ALL;
 
 /// Values from -1 to 1 that differ from place to place.
 fn value(index: usize) -> f32 {
@@ -174,16 +175,7 @@ fn products_end_as_activations_do_by_themselves() {
         f32::NAN,
     ];
     for vectors in Vectors::all() {
-        for activation in [
-            Activation::Identity,
-            Activation::Relu,
-            Activation::Gelu,
-            Activation::QuickGelu,
-            Activation::Swish,
-            Activation::HardSwish,
-            Activation::HardSigmoid { slope: 0.2 },
-            Activation::Sigmoid,
-        ] {
+        for activation in ALL {
             let matrix = PackedMatrix::new(vectors, [1, WIDTH], |_, _| 1.0, |_| 0.0, false);
             let mut out = [0.0; 12 * WIDTH];
             let rows = RowView::whole(&special, 1);
