@@ -12,7 +12,9 @@ type Aligned = AVec<f32, ConstAlign<64>>;
 
 /// Buffers that a thread keeps for later; beyond them the memory of the one goes back that has not
 /// been used for the longest time. The networks of a page take turns and want other sizes each.
-const MAX_KEPT: usize = 24;
+const MAX_KEPT: usize = 32;
+/// Values of the least buffer: small ones take the place of each other, and not of large ones.
+const LEAST: usize = 4096;
 
 thread_local! {
     /// The one that was used last comes last.
@@ -33,17 +35,23 @@ impl Buffer {
         let kept = KEPT.with_borrow_mut(|kept| {
             let fitting = (0..kept.len()).filter(|&index| {
                 let capacity = kept[index].capacity();
-                capacity >= len && capacity / 2 <= len
+                capacity >= len && capacity <= LEAST.max(2 * len)
             });
             let best = fitting.min_by_key(|&index| kept[index].capacity());
             best.map(|index| kept.remove(index))
         });
-        let mut values = kept.unwrap_or_else(|| Aligned::with_capacity(64, len));
+        let mut values = kept.unwrap_or_else(|| Aligned::with_capacity(64, capacity_for(len)));
         if values.len() < len {
             values.resize(len, 0.0);
         }
         Self { values, len }
     }
+}
+
+/// An eighth more at most than what is asked for, so that lengths that are nearly equal share.
+fn capacity_for(len: usize) -> usize {
+    let len = len.max(LEAST);
+    len.next_multiple_of(len.next_power_of_two() / 16)
 }
 
 impl Drop for Buffer {

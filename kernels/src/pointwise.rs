@@ -78,23 +78,33 @@ pub fn add_repeated(vectors: Vectors, values: &mut [f32], other: &[f32], width: 
     );
 }
 
-/// Copies rows of `width` values to places that are `stride` values apart.
+/// Copies each row of `width` values to so many places, which are `stride` values apart.
 ///
 /// # Panics
-/// When the last place is too short.
-pub fn copy_rows(vectors: Vectors, rows: &[f32], out: &mut [f32], width: usize, stride: usize) {
+/// When the last place is too short, or there are no places or values.
+pub fn copy_rows(
+    vectors: Vectors,
+    rows: &[f32],
+    out: &mut [f32],
+    width: usize,
+    stride: usize,
+    times: usize,
+) {
     vectors.run_loops(
         #[inline(always)]
         || {
-            for (row, out) in rows.chunks_exact(width).zip(out.chunks_mut(stride)) {
+            let places = out.chunks_mut(times * stride);
+            for (row, places) in rows.chunks_exact(width).zip(places) {
                 // Rows are short: a call that copies any number of bytes would take longer.
                 let (vectors, rest) = row.as_chunks::<8>();
-                let (out_vectors, out_rest) = out[..width].as_chunks_mut::<8>();
-                for (out, vector) in out_vectors.iter_mut().zip(vectors) {
-                    *out = *vector;
-                }
-                for (out, value) in out_rest.iter_mut().zip(rest) {
-                    *out = *value;
+                for out in places.chunks_mut(stride) {
+                    let (out_vectors, out_rest) = out[..width].as_chunks_mut::<8>();
+                    for (out, vector) in out_vectors.iter_mut().zip(vectors) {
+                        *out = *vector;
+                    }
+                    for (out, value) in out_rest.iter_mut().zip(rest) {
+                        *out = *value;
+                    }
                 }
             }
         },

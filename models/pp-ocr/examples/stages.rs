@@ -49,8 +49,8 @@ fn run() -> Result<(), Box<dyn Error>> {
         for line in &lines {
             let wanted = SQUEEZE * crop::LINE_HEIGHT as f32 * line.width() / line.height().max(1.0);
             let wide = wanted as usize + 1;
-            let mut planes = vec![0.0; 3 * crop::LINE_HEIGHT * wide];
-            crop::cut(&image, line, wide, &mut planes, wide);
+            let mut pixels = vec![0.0; 3 * crop::LINE_HEIGHT * wide];
+            crop::cut(&image, line, wide, &mut pixels, wide);
             width += wide;
         }
         let cut = lap();

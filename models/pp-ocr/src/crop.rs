@@ -14,14 +14,14 @@ pub const LINE_HEIGHT: usize = 48;
 /// What lies beyond the page repeats its edge.
 ///
 /// # Shapes
-/// - `planes`: `[3, 48, room]`, `room` at least `width`; gets blue, green and red from -1 to 1,
+/// - `pixels`: `[48, room, 3]`, `room` at least `width`; gets blue, green and red from -1 to 1,
 ///   and what lies beyond the width stays as it is
 ///
 /// # Panics
 /// When there is less room.
-pub fn cut(image: &PageImage, line: &TextLine, width: usize, planes: &mut [f32], room: usize) {
+pub fn cut(image: &PageImage, line: &TextLine, width: usize, pixels: &mut [f32], room: usize) {
     assert!(
-        width <= room && planes.len() == 3 * LINE_HEIGHT * room,
+        width <= room && pixels.len() == 3 * LINE_HEIGHT * room,
         "room for the line"
     );
     let [origin, right, _, down] = line.rectangle.corners;
@@ -38,28 +38,24 @@ pub fn cut(image: &PageImage, line: &TextLine, width: usize, planes: &mut [f32],
             [0, 1].map(|axis| origin[axis] + u * along[axis] + v * across[axis])
         })
         .collect();
+    let mut samples = Samples::new(image, columns.len());
+    let mut sums = vec![[0.0; 8]; width];
     Vectors::chosen().run_loops(
         #[inline(always)]
         || {
-            let (blue, others) = planes.split_at_mut(LINE_HEIGHT * room);
-            let (green, red) = others.split_at_mut(LINE_HEIGHT * room);
-            for y in 0..LINE_HEIGHT {
-                let [blue, green, red] =
-                    [&mut *blue, green, red].map(|plane| &mut plane[y * room..][..width]);
-                for x in 0..width {
-                    let mut sum = [0.0; 8];
-                    for sub_y in 0..n_across {
-                        let v = (y as f32 + (sub_y as f32 + 0.5) / n_across as f32)
-                            / LINE_HEIGHT as f32;
-                        for column in &columns[x * n_along..][..n_along] {
-                            let at_x = column[0] + v * across[0];
-                            let at_y = column[1] + v * across[1];
-                            add_sample(image, at_x, at_y, &mut sum);
-                        }
-                    }
-                    red[x] = (sum[0] + sum[3]) * weight - 1.0;
-                    green[x] = (sum[1] + sum[4]) * weight - 1.0;
-                    blue[x] = (sum[2] + sum[5]) * weight - 1.0;
+            let lines = pixels.chunks_exact_mut(3 * room.max(1));
+            for (y, line) in lines.enumerate() {
+                for sub_y in 0..n_across {
+                    let v =
+                        (y as f32 + (sub_y as f32 + 0.5) / n_across as f32) / LINE_HEIGHT as f32;
+                    samples.place(&columns, [v * across[0], v * across[1]]);
+                    samples.add(n_along, &mut sums);
+                }
+                let (line, _) = line[..3 * width].as_chunks_mut::<3>();
+                for (pixel, sum) in line.iter_mut().zip(&mut sums) {
+                    let color = |channel| (sum[channel] + sum[channel + 3]) * weight - 1.0;
+                    *pixel = [color(2), color(1), color(0)];
+                    *sum = [0.0; 8];
                 }
             }
         },
@@ -73,48 +69,96 @@ fn samples(from: f32, to: usize) -> usize {
 /// Colors of two pixels side by side and two values that are nobody's: sums in whole vectors.
 type TwoPixels = [f32; 8];
 
-/// Adds the image's value between pixels, interpolated: the color is what both halves sum up to.
-#[inline(always)]
-fn add_sample(image: &PageImage, x: f32, y: f32, sum: &mut TwoPixels) {
-    let (last_x, last_y) = (image.width as usize - 1, image.height as usize - 1);
-    let x = x.clamp(0.0, last_x as f32);
-    let y = y.clamp(0.0, last_y as f32);
-    // By way of the type that takes one instruction.
-    let (left, top) = (x as i32 as usize, y as i32 as usize);
-    let (fx, fy) = (x - left as i32 as f32, y - top as i32 as f32);
-    let (a, b) = (1.0 - fx, fx);
-    let of_pixels = [a, a, a, b, b, b, 0.0, 0.0];
-    let stride = image.width as usize * 3;
-    let upper = top * stride + left * 3;
-    let lower = if top < last_y { upper + stride } else { upper };
-    let two = [
-        image.rgb[upper..].first_chunk(),
-        image.rgb[lower..].first_chunk(),
-    ];
-    if let ([Some(upper), Some(lower)], true) = (two, left < last_x) {
-        add_pixels(upper, &of_pixels, 1.0 - fy, sum);
-        add_pixels(lower, &of_pixels, fy, sum);
-    } else {
-        let at_end = [upper, lower].map(|from| pixels_at_end(image, from, left < last_x));
-        add_pixels(&at_end[0], &of_pixels, 1.0 - fy, sum);
-        add_pixels(&at_end[1], &of_pixels, fy, sum);
+/// Where an image is sampled along a line.
+struct Samples<'a> {
+    image: &'a PageImage,
+    /// Bytes from a pixel to the one below.
+    stride: usize,
+    /// For each sample the first byte of the upper left of the four pixels around it, and how far
+    /// it lies from there to the right and down, from 0 to 1.
+    at: Vec<i32>,
+    right: Vec<f32>,
+    down: Vec<f32>,
+}
+
+impl<'a> Samples<'a> {
+    fn new(image: &'a PageImage, n: usize) -> Self {
+        let stride = if image.height > 1 { image.width * 3 } else { 0 };
+        Self {
+            image,
+            stride: stride as usize,
+            at: vec![0; n],
+            right: vec![0.0; n],
+            down: vec![0.0; n],
+        }
+    }
+
+    /// Samples at `points` moved by `by`; beyond the image, at its edge.
+    #[inline(always)]
+    fn place(&mut self, points: &[Point], by: Point) {
+        let (last_x, last_y) = (self.image.width - 1, self.image.height - 1);
+        // On the last column or line, a sample lies wholly to the right or down.
+        let (last_left, last_top) = (last_x.max(1) - 1, last_y.max(1) - 1);
+        let [last_x, last_y] = [last_x, last_y].map(|last| last as f32);
+        let [last_left, last_top] = [last_left, last_top].map(|last| last as f32);
+        let line = self.image.width as i32;
+        let places = self.at.iter_mut().zip(&mut self.right).zip(&mut self.down);
+        for (((at, right), down), point) in places.zip(points) {
+            let x = (point[0] + by[0]).clamp(0.0, last_x);
+            let y = (point[1] + by[1]).clamp(0.0, last_y);
+            let (left, top) = (x.floor().min(last_left), y.floor().min(last_top));
+            *right = x - left;
+            *down = y - top;
+            *at = (top as i32 * line + left as i32) * 3;
+        }
+    }
+
+    /// Adds the image's values at all samples, interpolated, `n` of them to each sum.
+    #[inline(always)]
+    fn add(&self, n: usize, sums: &mut [TwoPixels]) {
+        let places = self.at.chunks_exact(n);
+        let offsets = self.right.chunks_exact(n).zip(self.down.chunks_exact(n));
+        for ((at, (right, down)), sum) in places.zip(offsets).zip(sums) {
+            // A copy, which stays in a register.
+            let mut total = *sum;
+            for ((at, right), down) in at.iter().zip(right).zip(down) {
+                let at = *at as usize;
+                let upper = self.pixels(at);
+                let lower = self.pixels(at + self.stride);
+                let weights = LEFT.iter().zip(&RIGHT);
+                let pixels = upper.iter().zip(&lower);
+                for ((total, (upper, lower)), (left, rightness)) in
+                    total.iter_mut().zip(pixels).zip(weights)
+                {
+                    let (upper, lower) = (f32::from(*upper), f32::from(*lower));
+                    let between = upper + down * (lower - upper);
+                    *total += (left + right * rightness) * between;
+                }
+            }
+            *sum = total;
+        }
+    }
+
+    /// Two pixels from a byte on.
+    #[inline(always)]
+    fn pixels(&self, from: usize) -> [u8; 8] {
+        let rest = &self.image.rgb[from..];
+        match rest.first_chunk() {
+            Some(pixels) => *pixels,
+            None => at_end(rest),
+        }
     }
 }
 
-#[inline(always)]
-fn add_pixels(bytes: &[u8; 8], of_pixels: &TwoPixels, of_line: f32, sum: &mut TwoPixels) {
-    for ((sum, of_pixel), byte) in sum.iter_mut().zip(of_pixels).zip(bytes) {
-        *sum += of_line * of_pixel * f32::from(*byte);
-    }
-}
+/// What the two pixels count for where a sample lies on the left one, and by how much that changes
+/// to where it lies on the right one.
+const LEFT: TwoPixels = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+const RIGHT: TwoPixels = [-1.0, -1.0, -1.0, 1.0, 1.0, 1.0, 0.0, 0.0];
 
-/// The pixel that begins here and the next, or itself again where its line ends.
 #[cold]
-fn pixels_at_end(image: &PageImage, from: usize, has_next: bool) -> [u8; 8] {
+fn at_end(rest: &[u8]) -> [u8; 8] {
     let mut bytes = [0; 8];
-    bytes[..3].copy_from_slice(&image.rgb[from..from + 3]);
-    let next = if has_next { from + 3 } else { from };
-    bytes[3..6].copy_from_slice(&image.rgb[next..next + 3]);
+    bytes[..rest.len()].copy_from_slice(rest);
     bytes
 }
 
@@ -140,23 +184,23 @@ mod tests {
     /// What was cut out.
     struct LineImage {
         width: usize,
-        planes: Vec<f32>,
+        pixels: Vec<f32>,
     }
 
     /// With room to spare, which has to stay as it is.
     fn cut(image: &PageImage, line: &TextLine, width: usize) -> LineImage {
         const SPARE: usize = 3;
         let room = width + SPARE;
-        let mut planes = vec![7.0; 3 * LINE_HEIGHT * room];
-        super::cut(image, line, width, &mut planes, room);
-        let rows = planes.chunks_exact(room);
-        assert!(rows.clone().all(|row| row[width..] == [7.0; SPARE]));
-        let planes = rows.flat_map(|row| &row[..width]).copied().collect();
-        LineImage { width, planes }
+        let mut pixels = vec![7.0; 3 * LINE_HEIGHT * room];
+        super::cut(image, line, width, &mut pixels, room);
+        let rows = pixels.chunks_exact(3 * room);
+        assert!(rows.clone().all(|row| row[3 * width..] == [7.0; 3 * SPARE]));
+        let pixels = rows.flat_map(|row| &row[..3 * width]).copied().collect();
+        LineImage { width, pixels }
     }
 
-    fn value(line: &LineImage, plane: usize, x: usize, y: usize) -> f32 {
-        (line.planes[(plane * LINE_HEIGHT + y) * line.width + x] + 1.0) * 127.5
+    fn value(line: &LineImage, channel: usize, x: usize, y: usize) -> f32 {
+        (line.pixels[(y * line.width + x) * 3 + channel] + 1.0) * 127.5
     }
 
     #[test]
@@ -164,7 +208,7 @@ mod tests {
         let image = ramps(20, 20);
         let corners = [[2.0, 4.0], [12.0, 4.0], [12.0, 10.0], [2.0, 10.0]];
         let line = cut(&image, &straight(corners), 80);
-        // Red grows along the line, blue down the line; planes start with blue.
+        // Red grows along the line, blue down the line; pixels start with blue.
         assert!((value(&line, 2, 40, 10) - (20.0 + 100.0 * 40.5 / 80.0)).abs() < 0.1);
         assert!((value(&line, 0, 40, 24) - (40.0 + 60.0 * 24.5 / 48.0)).abs() < 0.1);
         let turned = cut(&image, &straight(corners).half_turned(), 80);
@@ -179,7 +223,7 @@ mod tests {
         assert!(value(&line, 2, 0, 0).abs() < 0.1);
         assert!((value(&line, 2, 95, 47) - 20.0).abs() < 0.1);
         let one = cut(&PageImage::white(1, 1), &straight([[0.0; 2]; 4]), 8);
-        assert!(one.planes.iter().all(|value| (value - 1.0).abs() < 1e-5));
+        assert!(one.pixels.iter().all(|value| (value - 1.0).abs() < 1e-5));
     }
 
     #[test]

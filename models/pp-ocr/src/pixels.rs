@@ -1,14 +1,16 @@
-//! A page image resampled to the size a network wants, as planes of floats.
+//! A page image resampled to the size a network wants, as floats.
 
 use quire_core::PageImage;
 use quire_kernels::Vectors;
 
-/// How a pixel's values of 0 to 255 become a network's input, plane by plane:
+pub use crate::nn::Images;
+
+/// How a pixel's values of 0 to 255 become a network's input, channel by channel:
 /// `value * scale + shift`.
 #[derive(Debug, Clone, Copy)]
 pub struct Normalization {
-    /// Channel of an RGB pixel that each plane holds.
-    pub channels: [usize; 3],
+    /// Whether blue comes first, as it does not in a page.
+    pub blue_first: bool,
     pub scale: [f32; 3],
     pub shift: [f32; 3],
 }
@@ -16,7 +18,7 @@ pub struct Normalization {
 impl Normalization {
     /// Blue, green, red from -1 to 1, as detector, classifier and recognizer were trained.
     pub const SIGNED: Self = Self {
-        channels: [2, 1, 0],
+        blue_first: true,
         scale: [1.0 / 127.5; 3],
         shift: [-1.0; 3],
     };
@@ -32,14 +34,14 @@ impl Normalization {
             channel += 1;
         }
         Self {
-            channels: [0, 1, 2],
+            blue_first: false,
             scale,
             shift,
         }
     }
 }
 
-/// Resamples `image` to `width` x `height` planes, `[3, height, width]`.
+/// Resamples `image` to `width` x `height` pixels.
 ///
 /// Each axis is averaged over the area of a target pixel when it shrinks, so that thin strokes
 /// never fall between samples, and interpolated when it grows.
@@ -48,44 +50,36 @@ pub fn resampled(
     width: usize,
     height: usize,
     normalization: Normalization,
-) -> Vec<f32> {
+) -> Images {
     let columns = taps(image.width as usize, width);
     let rows = taps(image.height as usize, height);
     let source_row = image.width as usize * 3;
-    let area = width * height;
-    let mut planes = vec![0.0f32; 3 * area];
-    let mut sum = vec![0.0f32; width * 3];
-    // A source row is shared by at most two neighbors, so two resampled rows are worth keeping.
-    let mut kept: [(usize, Vec<f32>); 2] = [
-        (usize::MAX, vec![0.0; width * 3]),
-        (usize::MAX, vec![0.0; width * 3]),
-    ];
-    for (y, row) in rows.iter().enumerate() {
-        sum.fill(0.0);
-        for (offset, &weight) in row.weights.iter().enumerate() {
-            let from = row.first + offset;
-            let slot = from % 2;
-            if kept[slot].0 != from {
-                kept[slot].0 = from;
-                let source = &image.rgb[from * source_row..];
-                Vectors::chosen().run_loops(
-                    #[inline(always)]
-                    || across(source, &columns, &mut kept[slot].1),
-                );
-            }
-            for (total, value) in sum.iter_mut().zip(&kept[slot].1) {
-                *total += weight * value;
-            }
-        }
-        for (plane, &channel) in normalization.channels.iter().enumerate() {
-            let (scale, shift) = (normalization.scale[plane], normalization.shift[plane]);
-            let target = &mut planes[plane * area + y * width..][..width];
-            for (value, pixel) in target.iter_mut().zip(sum.chunks_exact(3)) {
-                *value = pixel[channel] * scale + shift;
-            }
-        }
+    // Along a whole row, so that rows are multiplied in vectors.
+    let scale = normalization.scale.repeat(width);
+    let shift = normalization.shift.repeat(width);
+    let mut images = Images::new(1, [height, width]);
+    let mut sum = vec![0.0f32; source_row + 1];
+    let lines = images.values_mut().chunks_exact_mut(width * 3);
+    for (row, line) in rows.iter().zip(lines) {
+        let source = &image.rgb[row.first * source_row..];
+        Vectors::chosen().run_loops(
+            #[inline(always)]
+            || {
+                // Down first: that is one pass over whole vectors.
+                sum.fill(0.0);
+                for (source, &weight) in source.chunks_exact(source_row).zip(&row.weights) {
+                    for (sum, value) in sum.iter_mut().zip(source) {
+                        *sum += weight * f32::from(*value);
+                    }
+                }
+                across(&sum, &columns, normalization.blue_first, line);
+                for ((value, scale), shift) in line.iter_mut().zip(&scale).zip(&shift) {
+                    *value = *value * scale + shift;
+                }
+            },
+        );
     }
-    planes
+    images
 }
 
 /// Source pixels of a target pixel along one axis.
@@ -137,24 +131,23 @@ fn linear_taps(index: usize, step: f64, from: usize) -> Taps {
     }
 }
 
-/// Resamples the line of pixels that `source` begins with.
+/// Resamples a line of pixels, after which there is a value to spare.
 #[inline(always)]
-fn across(source: &[u8], columns: &[Taps], target: &mut [f32]) {
+fn across(source: &[f32], columns: &[Taps], blue_first: bool, target: &mut [f32]) {
     for (column, pixel) in columns.iter().zip(target.chunks_exact_mut(3)) {
         // A fourth value, which is nobody's, makes a whole vector.
         let mut sum = [0.0f32; 4];
-        let mut from = &source[column.first * 3..];
-        for &weight in &column.weights {
-            let color = match from.first_chunk::<4>() {
-                Some(color) => *color,
-                None => [from[0], from[1], from[2], 0],
-            };
+        let colors = source[column.first * 3..].windows(4).step_by(3);
+        for (color, &weight) in colors.zip(&column.weights) {
             for (sum, value) in sum.iter_mut().zip(color) {
-                *sum += weight * f32::from(value);
+                *sum += weight * value;
             }
-            from = &from[3..];
         }
-        pixel.copy_from_slice(&sum[..3]);
+        let [first, second, third, _] = sum;
+        pixel.copy_from_slice(&match blue_first {
+            true => [third, second, first],
+            false => [first, second, third],
+        });
     }
 }
 
@@ -163,7 +156,7 @@ mod tests {
     use super::*;
 
     const PLAIN: Normalization = Normalization {
-        channels: [2, 1, 0],
+        blue_first: true,
         scale: [1.0; 3],
         shift: [0.0; 3],
     };
@@ -180,9 +173,9 @@ mod tests {
             rgb,
             dpi: None,
         };
-        let planes = resampled(&image, 2, 1, PLAIN);
+        let pixels = resampled(&image, 2, 1, PLAIN);
         // Blue first.
-        assert_eq!(planes, [30.0, 150.0, 0.0, 0.0, 15.0, 75.0]);
+        assert_eq!(pixels.values(), [30.0, 0.0, 15.0, 150.0, 0.0, 75.0]);
     }
 
     #[test]
@@ -194,9 +187,10 @@ mod tests {
             rgb,
             dpi: None,
         };
-        let planes = resampled(&image, 3, 3, PLAIN);
+        let pixels = resampled(&image, 3, 3, PLAIN);
+        let reds = pixels.values().iter().skip(2).step_by(3).copied();
         assert_eq!(
-            planes[18..],
+            reds.collect::<Vec<_>>(),
             [0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0, 24.0]
         );
     }
@@ -209,9 +203,10 @@ mod tests {
             ((7, 900), (3, 41)),
         ] {
             let image = PageImage::white(from.0, from.1);
-            let planes = resampled(&image, to.0, to.1, Normalization::SIGNED);
-            assert_eq!(planes.len(), 3 * to.0 * to.1);
-            assert!(planes.iter().all(|value| (value - 1.0).abs() < 1e-5));
+            let pixels = resampled(&image, to.0, to.1, Normalization::SIGNED);
+            assert_eq!(pixels.dims(), [1, 3, to.1, to.0]);
+            let values = pixels.values().iter();
+            assert!(values.clone().all(|value| (value - 1.0).abs() < 1e-5));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod network;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use quire_core::PageImage;
 
 pub use network::AngleClassifier;
@@ -10,6 +10,7 @@ pub(crate) use network::MOBILE as WEIGHTS;
 
 use crate::crop::{LINE_HEIGHT, cut};
 use crate::line::TextLine;
+use crate::nn::Images;
 use crate::times::{self, Stage};
 
 /// Width of the classifier's input; longer lines are squeezed, shorter ones padded.
@@ -25,19 +26,22 @@ pub fn upside_down(
     if lines.is_empty() {
         return Vec::new();
     }
-    let row = 3 * LINE_HEIGHT;
-    let mut planes = vec![0.0f32; lines.len() * row * WIDTH];
-    for (line, target) in lines.iter().zip(planes.chunks_exact_mut(row * WIDTH)) {
+    let mut images = Images::new(lines.len(), [LINE_HEIGHT, WIDTH]);
+    // What a line does not fill.
+    images.values_mut().fill(0.0);
+    let targets = images
+        .values_mut()
+        .chunks_exact_mut(3 * LINE_HEIGHT * WIDTH);
+    for (line, target) in lines.iter().zip(targets) {
         let wanted = LINE_HEIGHT as f32 * line.width() / line.height().max(1.0);
         let width = (wanted.ceil() as usize).clamp(8, WIDTH);
         cut(image, line, width, target, WIDTH);
     }
-    let data = TensorData::new(planes, [lines.len(), 3, LINE_HEIGHT, WIDTH]);
-    let input = Tensor::<4>::from_data(data, device);
+    let (dims, input) = (images.dims(), images.on(device));
     let output = times::network(
         Stage::Classify,
-        || classifier.multiply_adds([lines.len(), 3, LINE_HEIGHT, WIDTH]),
-        || classifier.forward(input).into_data().convert::<f32>(),
+        || classifier.multiply_adds(dims),
+        || classifier.angles(input).into_data().convert::<f32>(),
     );
     let Ok(values) = output.as_slice::<f32>() else {
         return vec![0.0; lines.len()];

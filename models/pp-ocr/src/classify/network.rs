@@ -5,7 +5,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 
 use crate::nn::{
-    Activation, Convolution, ConvolutionConfig, Depthwise, DepthwiseConfig, FeatureMap, HostMap,
+    Activation, Convolution, ConvolutionConfig, Depthwise, DepthwiseConfig, FeatureMap, Input,
     Squeeze, SqueezeConfig, WorkMap,
 };
 use crate::weights::{Weights, WeightsError};
@@ -108,15 +108,20 @@ impl AngleClassifier {
     /// # Panics
     /// When the shape is another one.
     pub fn forward(&self, lines: Tensor<4>) -> Tensor<2> {
+        self.angles(lines.into())
+    }
+
+    /// As [`Self::forward`].
+    pub(crate) fn angles(&self, lines: Input) -> Tensor<2> {
         let [_, channels, height, width] = lines.dims();
         assert!(
             [channels, height, width] == [3, 48, 192],
             "the angle classifier wants [n, 3, 48, 192], not {:?}",
             lines.dims(),
         );
-        let logits = match HostMap::take(&lines) {
-            Some(lines) => self.walk(&lines).into_rows(),
-            None => self.walk(&lines).into_rows(),
+        let logits = match lines {
+            Input::Host(lines) => self.walk(&lines).into_rows(),
+            Input::Device(lines) => self.walk(&lines).into_rows(),
         };
         softmax(logits, 1)
     }
@@ -202,6 +207,7 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::HostMap;
     use crate::nn::tests::{assert_close, images};
 
     #[test]

@@ -6,7 +6,7 @@ pub(crate) mod network;
 pub mod postprocess;
 pub mod preprocess;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use quire_core::PageImage;
 
 pub(crate) use network::weights_of;
@@ -46,12 +46,11 @@ pub fn find_lines(detector: &TextDetector, device: &Device, image: &PageImage) -
 
 fn look(detector: &TextDetector, device: &Device, image: &PageImage, size: InputSize) -> Look {
     let InputSize { width, height } = size;
-    let planes = resampled(image, width, height, Normalization::SIGNED);
-    let input = Tensor::<4>::from_data(TensorData::new(planes, [1, 3, height, width]), device);
+    let input = resampled(image, width, height, Normalization::SIGNED).on(device);
     let output = times::network(
         Stage::Detect,
         || detector.multiply_adds([1, 3, height, width]),
-        || detector.forward(input).into_data().convert::<f32>(),
+        || detector.probabilities(input).into_data().convert::<f32>(),
     );
     let values = output.as_slice::<f32>().unwrap_or_default();
     postprocess::look_at(&ProbabilityMap {

@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor};
 use crate::mode::Mode;
 use crate::nn::{
     Activation, Backbone, BackboneConfig, Convolution, ConvolutionConfig, Depthwise,
-    DepthwiseConfig, FeatureMap, HostMap, Squeeze, SqueezeConfig, StageConfig, StemConfig,
-    Transposed, TransposedConfig, WorkMap,
+    DepthwiseConfig, FeatureMap, Input, Squeeze, SqueezeConfig, StageConfig, StemConfig,
+    Transposed, TransposedConfig, WorkMap, in_bands,
 };
 use crate::weights::{Weights, WeightsError};
 
@@ -131,16 +131,20 @@ impl TextDetector {
     /// # Panics
     /// When the shape is another one.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
-        let [_, channels, height, width] = images.dims();
+        self.probabilities(images.into())
+    }
+
+    /// As [`Self::forward`].
+    pub(crate) fn probabilities(&self, images: Input) -> Tensor<4> {
+        let [batch, channels, height, width] = images.dims();
         assert!(
             channels == 3 && height % 32 == 0 && width % 32 == 0,
             "the text detector wants [n, 3, h, w] with h and w multiples of 32, not {:?}",
             images.dims(),
         );
-        let [batch, _, height, width] = images.dims();
-        let rows = match HostMap::take(&images) {
-            Some(images) => self.walk(&images).into_rows(),
-            None => self.walk(&images).into_rows(),
+        let rows = match images {
+            Input::Host(images) => self.walk(&images).into_rows(),
+            Input::Device(images) => self.walk(&images).into_rows(),
         };
         rows.reshape([batch, 1, height, width])
     }
@@ -152,7 +156,7 @@ impl TextDetector {
 
     fn walk<M: FeatureMap>(&self, images: &M) -> M {
         let stages = self.backbone.walk(images);
-        self.head.walk(self.neck.walk(stages))
+        self.head.walk(&self.neck.walk(stages))
     }
 }
 
@@ -215,25 +219,20 @@ impl Neck {
 
     /// # Shapes
     /// - `stages`: `[n, stage channels, h, w]` and each next one half as large
-    /// - output: `[n, pyramid, h, w]`, coarsest level first
-    fn walk<M: FeatureMap>(&self, stages: Vec<M>) -> M {
+    /// - output: `[n, pyramid / levels, h, w]` and each one before half as large, coarsest level
+    ///   first
+    fn walk<M: FeatureMap>(&self, stages: Vec<M>) -> Vec<M> {
         let mut above: Option<M> = None;
         let mut parts = Vec::with_capacity(stages.len());
         for (level, stage) in stages.into_iter().enumerate().rev() {
             let lateral = &self.laterals[level];
-            let map = stage
-                .convolve(&lateral.convolution)
-                .squeeze(&lateral.squeeze);
-            let map = match above {
-                Some(above) => map.add_repeated(&above),
-                None => map,
-            };
+            let map = stage.level(&lateral.convolution, &lateral.squeeze, above.as_ref());
             let smooth = &self.smooths[level];
             let smoothed = map.separate(&smooth.depthwise, &smooth.convolution);
-            parts.push(smoothed.squeeze(&smooth.squeeze).repeat(1 << level));
+            parts.push(smoothed.squeeze(&smooth.squeeze));
             above = Some(map);
         }
-        M::concat(parts)
+        parts
     }
 }
 
@@ -262,16 +261,29 @@ impl Head {
         })
     }
 
-    fn walk<M: FeatureMap>(&self, map: M) -> M {
-        map.convolve(&self.merge)
-            .grow(&self.grow_a)
-            .grow(&self.grow_b)
+    /// # Shapes
+    /// - `parts`: the levels of the pyramid, the finest last, `[n, pyramid / levels, h, w]`
+    /// - output: `[n, 1, 4 h, 4 w]`
+    fn walk<M: FeatureMap>(&self, parts: &[M]) -> M {
+        let Some(finest) = parts.last() else {
+            unreachable!("a pyramid has levels");
+        };
+        let height = finest.dims()[2];
+        in_bands(height, 4, finest, |lines| {
+            let dropped = lines.start.min(1);
+            let seen = lines.start - dropped..height.min(lines.end + 1);
+            M::concat_lines(parts, seen)
+                .convolve_lines(&self.merge, dropped..dropped + lines.len())
+                .grow(&self.grow_a)
+                .grow(&self.grow_b)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::HostMap;
     use crate::nn::tests::{assert_close, images};
 
     #[test]

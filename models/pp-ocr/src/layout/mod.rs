@@ -3,7 +3,7 @@
 mod network;
 pub mod postprocess;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use quire_core::PageImage;
 use quire_layout::Region;
 
@@ -20,13 +20,11 @@ const NORMALIZATION: Normalization =
 /// Regions of `image`, in fractions of it, the surest of each class first.
 pub fn find_regions(detector: &LayoutDetector, device: &Device, image: &PageImage) -> Vec<Region> {
     let [height, width] = INPUT_SIZE;
-    let planes = resampled(image, width, height, NORMALIZATION);
-    let data = TensorData::new(planes, [1, 3, height, width]);
-    let input = Tensor::<4>::from_data(data, device);
+    let input = resampled(image, width, height, NORMALIZATION).on(device);
     let levels = times::network(
         Stage::Layout,
         || detector.multiply_adds(),
-        || detector.forward(input),
+        || detector.levels(input),
     );
     let levels = levels.map(|level| {
         let stride = level.stride;

@@ -5,7 +5,7 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, s};
 
 use crate::nn::{
-    Activation, Convolution, ConvolutionConfig, FeatureMap, HostMap, Separable, SeparableConfig,
+    Activation, Convolution, ConvolutionConfig, FeatureMap, Input, Separable, SeparableConfig,
     WorkMap,
 };
 use crate::weights::{Weights, WeightsError};
@@ -87,15 +87,20 @@ impl LayoutDetector {
     /// # Panics
     /// When the shape is another one.
     pub fn forward(&self, image: Tensor<4>) -> [LayoutLevel; 4] {
+        self.levels(image.into())
+    }
+
+    /// As [`Self::forward`].
+    pub(crate) fn levels(&self, image: Input) -> [LayoutLevel; 4] {
         let [height, width] = INPUT_SIZE;
         assert!(
             image.dims() == [1, 3, height, width],
             "the layout detector wants [1, 3, {height}, {width}], not {:?}",
             image.dims(),
         );
-        let predictions = match HostMap::take(&image) {
-            Some(image) => self.predict(&image),
-            None => self.predict(&image),
+        let predictions = match image {
+            Input::Host(image) => self.predict(&image),
+            Input::Device(image) => self.predict(&image),
         };
         let mut levels = predictions.into_iter().zip(STRIDES);
         std::array::from_fn(|_| match levels.next() {
@@ -218,10 +223,10 @@ impl Neck {
             .zip(&self.reduce)
             .map(|(tap, layer)| tap.convolve(layer))
             .collect();
-        let middle = self.top_down[0].walk(vec![reduced[2].repeat(2), reduced[1].clone()]);
-        let fine = self.top_down[1].walk(vec![middle.repeat(2), reduced[0].clone()]);
-        let middle = self.bottom_up[0].walk(vec![self.down[0].walk(&fine), middle]);
-        let coarse = self.bottom_up[1].walk(vec![self.down[1].walk(&middle), reduced[2].clone()]);
+        let middle = self.top_down[0].walk([reduced[2].clone(), reduced[1].clone()]);
+        let fine = self.top_down[1].walk([middle.clone(), reduced[0].clone()]);
+        let middle = self.bottom_up[0].walk([self.down[0].walk(&fine), middle]);
+        let coarse = self.bottom_up[1].walk([self.down[1].walk(&middle), reduced[2].clone()]);
         let extra = self
             .extra_input
             .walk(&reduced[2])
@@ -268,12 +273,13 @@ impl CrossStage {
         })
     }
 
-    fn walk<M: FeatureMap>(&self, inputs: Vec<M>) -> M {
-        let joined = M::concat(inputs);
+    /// The smaller of two inputs is repeated to the size of the other.
+    fn walk<M: FeatureMap>(&self, inputs: [M; 2]) -> M {
+        let joined = M::concat(&inputs);
         let main = self
             .middle
             .walk(&joined.convolve(&self.main).convolve(&self.enter));
-        M::concat(vec![main, joined.convolve(&self.short)]).convolve(&self.leave)
+        M::concat(&[main, joined.convolve(&self.short)]).convolve(&self.leave)
     }
 }
 
@@ -307,6 +313,7 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::HostMap;
     use crate::nn::tests::{assert_close, images};
 
     #[test]

@@ -1,8 +1,10 @@
 //! The backbone of the text detector and the recognizer.
 
+use std::ops::Range;
+
 use burn::module::Module;
 
-use super::{Activation, Convolution, ConvolutionConfig, FeatureMap, Mixer, MixerConfig};
+use super::{Activation, Convolution, ConvolutionConfig, FeatureMap, Mixer, MixerConfig, in_bands};
 use crate::weights::{Weights, WeightsError};
 
 /// Configuration of a [`Backbone`].
@@ -85,7 +87,8 @@ impl Backbone {
     /// - `image`: `[n, 3, h, w]`
     /// - output: `[n, stage channels, h / 4, w / 4]` and smaller, by the strides of the stages
     pub(crate) fn walk<M: FeatureMap>(&self, image: &M) -> Vec<M> {
-        let mut map = self.stem.walk_in_bands(image);
+        let n_lines = image.dims()[2].div_ceil(SCALE);
+        let mut map = in_bands(n_lines, 1, image, |lines| self.stem.walk(image, lines));
         let mut outputs = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
             for block in stage.enter.iter().chain(&stage.blocks) {
@@ -156,44 +159,37 @@ impl StemConfig {
 }
 
 impl Stem {
-    fn walk<M: FeatureMap>(&self, image: &M) -> M {
+    /// Makes some lines of the output. The maps inside are the largest of all, some 400 MB for a
+    /// page; of the lines around those that are needed, few are made too.
+    fn walk<M: FeatureMap>(&self, image: &M, lines: Range<usize>) -> M {
+        // Lines of the map at half the size: the first that is seen, and one more, so that they
+        // begin with an even one. What follows has the first of them to drop.
+        let dropped = lines.start.min(1);
+        let above = 2 * (lines.start - dropped);
+        let height = image.dims()[2].div_ceil(2);
+        let seen = |below: usize| above..height.min(2 * lines.end + below);
+        let left = dropped..dropped + lines.len();
         match self {
             Self::Forked(stem) => {
-                let entered = image.convolve(&stem.enter);
-                let left = entered.convolve(&stem.left_a).convolve(&stem.left_b);
-                let joined = entered.dilate_and_join(&left);
-                drop((entered, left));
-                joined.convolve(&stem.merge).convolve(&stem.leave)
+                // Two small convolutions and a maximum look at the line below each: the last two
+                // lines are wrong where the map goes on, and not seen.
+                let entered = image.convolve_lines(&stem.enter, seen(2));
+                let small = entered.convolve(&stem.left_a).convolve(&stem.left_b);
+                let joined = entered.dilate_and_join(&small);
+                drop((entered, small));
+                joined
+                    .convolve_lines(&stem.merge, left)
+                    .convolve(&stem.leave)
             }
-            Self::Plain(stem) => image.convolve(&stem.enter).convolve(&stem.leave),
+            Self::Plain(stem) => image
+                .convolve_lines(&stem.enter, seen(0))
+                .convolve_lines(&stem.leave, left),
         }
-    }
-
-    /// Walks a tall image band by band: the maps inside the stem are the largest of all, some
-    /// 400 MB for a page, and a band of them is gone before the next is made.
-    fn walk_in_bands<M: FeatureMap>(&self, image: &M) -> M {
-        let [batch, _, height, _] = image.dims();
-        let n_lines = height.div_ceil(SCALE);
-        if batch != 1 || n_lines <= 2 * BAND {
-            return self.walk(image);
-        }
-        let bands = (0..n_lines).step_by(BAND).map(|first| {
-            let end = n_lines.min(first + BAND);
-            // A line of the output sees at most three lines of the image above it and seven below
-            // its first: a neighbor on each side is computed with what is missing there, and dropped.
-            let above = first.min(1);
-            let seen = SCALE * (first - above)..height.min(SCALE * (end + 1));
-            let band = self.walk(&image.lines(seen));
-            band.lines(above..above + end - first)
-        });
-        M::stack(bands.collect())
     }
 }
 
 /// By how much the stem divides the size of an image.
 const SCALE: usize = 4;
-/// Lines of the output made at once: the overlap of bands costs 3% of the stem's work.
-const BAND: usize = 64;
 
 /// A 3x3 convolution of stride 2.
 fn halving(channels_in: usize, channels_out: usize) -> ConvolutionConfig {
@@ -205,21 +201,30 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+    use crate::Mode;
     use crate::detect::network::SMALL;
     use crate::nn::HostMap;
+    use crate::nn::map::BAND;
     use crate::nn::tests::{assert_close, images};
+    use crate::recognize::weights_of;
 
     #[test]
     fn bands_of_a_stem_join_to_what_it_gives_in_one_piece() {
         let mut weights = Weights::open("text detector", SMALL, &Device::flex()).unwrap();
-        let stem = StemConfig::Forked(24).load(&mut weights, 48).unwrap();
-        for n_lines in [2 * BAND, 2 * BAND + 1, 3 * BAND, 4 * BAND - 1] {
-            for missing in [0, 1, 3] {
-                let image = images([1, 3, SCALE * n_lines - missing, 20]);
-                let image = HostMap::take(&image).unwrap();
-                let (whole, banded) = (stem.walk(&image), stem.walk_in_bands(&image));
-                assert_eq!(whole.dims(), banded.dims(), "{n_lines} lines");
-                assert_close(whole.into_rows(), banded.into_rows(), 1e-5);
+        let forked = StemConfig::Forked(24).load(&mut weights, 48).unwrap();
+        let tiny = weights_of(Mode::Tiny);
+        let mut weights = Weights::open("recognizer", tiny, &Device::flex()).unwrap();
+        let plain = StemConfig::Plain(24).load(&mut weights, 48).unwrap();
+        for stem in [forked, plain] {
+            for n_lines in [2 * BAND, 2 * BAND + 1, 3 * BAND, 4 * BAND - 1] {
+                for missing in [0, 1, 3] {
+                    let image = images([1, 3, SCALE * n_lines - missing, 20]);
+                    let image = HostMap::take(&image).unwrap();
+                    let whole = stem.walk(&image, 0..n_lines);
+                    let banded = in_bands(n_lines, 1, &image, |lines| stem.walk(&image, lines));
+                    assert_eq!(whole.dims(), banded.dims(), "{n_lines} lines");
+                    assert_close(whole.into_rows(), banded.into_rows(), 1e-5);
+                }
             }
         }
     }

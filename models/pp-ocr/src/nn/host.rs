@@ -18,7 +18,8 @@ use quire_kernels::{
 };
 
 use super::{
-    Convolution, ConvolutionConfig, Depthwise, FeatureMap, LayerNorm, Mixer, Squeeze, Transposed,
+    Activation, Convolution, ConvolutionConfig, Depthwise, FeatureMap, LayerNorm, Mixer, Squeeze,
+    Transposed,
 };
 
 /// Values of a tile of pixels and of the wide middle of its block: 256 KiB, which leaves most of a
@@ -86,9 +87,16 @@ impl HostMap {
         Some(map)
     }
 
-    /// A map whose values are yet to be written.
-    fn new([batch, channels, height, width]: [usize; 4]) -> Self {
-        let values = Buffer::take(batch * channels * height * width);
+    /// A map of values that stand pixel by pixel.
+    ///
+    /// # Panics
+    /// When there are not as many as dimensions say.
+    pub(crate) fn of([batch, channels, height, width]: [usize; 4], values: Buffer) -> Self {
+        assert_eq!(
+            values.len(),
+            batch * channels * height * width,
+            "a value for each channel of each pixel"
+        );
         Self {
             batch,
             channels,
@@ -96,6 +104,11 @@ impl HostMap {
             width,
             values: Arc::new(values),
         }
+    }
+
+    /// A map whose values are yet to be written.
+    fn new(dims: [usize; 4]) -> Self {
+        Self::of(dims, Buffer::take(dims.iter().product()))
     }
 
     /// One row for each pixel.
@@ -162,16 +175,14 @@ impl HostMap {
         output
     }
 
-    /// Applies any other convolution, line by line. What the kernel sees of the image at a pixel
-    /// is a row of a matrix: inside the image it is read where it lies, at the border it is copied
-    /// out with zeros around.
-    fn convolve_windows(&self, layer: &Convolution) -> Self {
+    /// Applies any other convolution for some lines of its output, line by line. What the kernel
+    /// sees of the image at a pixel is a row of a matrix: inside the image it is read where it lies,
+    /// at the border it is copied out with zeros around.
+    fn convolve_windows(&self, layer: &Convolution, lines: Range<usize>) -> Self {
         let config = &layer.config;
-        let size = |axis: usize, size: usize| {
-            let (before, after) = config.padding[axis];
-            (size + before + after - config.kernel[axis]) / config.stride[axis] + 1
-        };
-        let (height, width) = (size(0, self.height), size(1, self.width));
+        let [all_lines, width] = self.size_of(config);
+        assert!(lines.end <= all_lines, "lines of the output");
+        let height = lines.len();
         let mut output = Self::new([self.batch, config.channels_out, height, width]);
         let channels_out = config.channels_out;
         let matrix = packed(layer);
@@ -179,11 +190,11 @@ impl HostMap {
         let window = config.kernel[0] * config.kernel[1] * self.channels;
         let mut windows = Buffer::take(width * window);
         let inside = self.columns_inside(config, width);
-        let lines = output.values_mut().chunks_exact_mut(width * channels_out);
-        for (index, out) in lines.enumerate() {
+        let outs = output.values_mut().chunks_exact_mut(width * channels_out);
+        for (index, out) in outs.enumerate() {
             let image = &self.values()[index / height * self.pixels() * self.channels..];
             let image = &image[..self.pixels() * self.channels];
-            let y = index % height;
+            let y = lines.start + index % height;
             let top = (y * config.stride[0]).checked_sub(config.padding[0].0);
             let top = top.filter(|top| top + config.kernel[0] <= self.height);
             let inside = if top.is_some() { inside.clone() } else { 0..0 };
@@ -206,6 +217,15 @@ impl HostMap {
             }
         }
         output
+    }
+
+    /// Height and width of the output of a convolution.
+    fn size_of(&self, config: &ConvolutionConfig) -> [usize; 2] {
+        let size = |axis: usize, size: usize| {
+            let (before, after) = config.padding[axis];
+            (size + before + after - config.kernel[axis]) / config.stride[axis] + 1
+        };
+        [size(0, self.height), size(1, self.width)]
     }
 
     /// Output columns, of `width`, where the kernel lies inside the image.
@@ -245,11 +265,19 @@ impl HostMap {
         }
     }
 
-    /// The gate of each channel of each image, `[batch, channels]`.
+    /// What each channel of each image is scaled by, `[batch, channels]`.
     fn gates(&self, layer: &Squeeze) -> Buffer {
-        let means = self.mean().convolve(&layer.reduce).convolve(&layer.expand);
+        self.mean().gates_of_mean(layer)
+    }
+
+    /// As [`Self::gates`] of a map whose mean this is.
+    fn gates_of_mean(&self, layer: &Squeeze) -> Buffer {
+        let opened = self.convolve(&layer.reduce).convolve(&layer.expand);
         let mut gates = Buffer::take(self.batch * self.channels);
-        gates[..self.batch * self.channels].copy_from_slice(means.values());
+        let residual = if layer.is_residual { 1.0 } else { 0.0 };
+        for (gate, value) in gates.iter_mut().zip(opened.values()) {
+            *gate = value + residual;
+        }
         gates
     }
 }
@@ -272,8 +300,53 @@ impl FeatureMap for HostMap {
         );
         match layer.config.kernel == [1, 1] && layer.config.stride == [1, 1] {
             true => self.convolve_pixels(layer),
-            false => self.convolve_windows(layer),
+            false => {
+                let [height, _] = self.size_of(&layer.config);
+                self.convolve_windows(layer, 0..height)
+            }
         }
+    }
+
+    fn is_made_in_bands(&self) -> bool {
+        self.batch == 1
+    }
+
+    fn convolve_lines(&self, layer: &Convolution, lines: Range<usize>) -> Self {
+        assert_eq!(
+            self.channels, layer.config.channels_in,
+            "channels fit the layer"
+        );
+        self.convolve_windows(layer, lines)
+    }
+
+    fn level(&self, layer: &Convolution, squeeze: &Squeeze, above: Option<&Self>) -> Self {
+        let config = &layer.config;
+        assert!(
+            !config.has_bias && config.activation == Activation::Identity,
+            "the mean of the output is that of the input, convolved"
+        );
+        let gates = self.mean().convolve(layer).gates_of_mean(squeeze);
+        let channels = config.channels_out;
+        let mut output = Self::new([self.batch, channels, self.height, self.width]);
+        let smaller = above.map(|above| {
+            let half = [self.height / 2, self.width / 2];
+            let dims = [self.batch, channels, half[0], half[1]];
+            assert_eq!(above.dims(), dims, "the level above has half the size");
+            (above.values(), half[1] * channels)
+        });
+        let lines = self.values().chunks_exact(self.width * self.channels);
+        let outs = output.values_mut().chunks_exact_mut(self.width * channels);
+        for (index, (line, out)) in lines.zip(outs).enumerate() {
+            let rows = RowView::whole(line, self.channels);
+            packed(layer).multiply(rows, self.width, Ending::PLAIN, out);
+            let gate = &gates[index / self.height * channels..][..channels];
+            scale_rows(Vectors::chosen(), out, gate);
+            if let Some((values, line_values)) = smaller {
+                let above = &values[index / 2 * line_values..][..line_values];
+                add_repeated(Vectors::chosen(), out, above, channels);
+            }
+        }
+        output
     }
 
     fn depthwise(&self, layer: &Depthwise) -> Self {
@@ -326,10 +399,7 @@ impl FeatureMap for HostMap {
     }
 
     fn squeeze(mut self, layer: &Squeeze) -> Self {
-        let mut gates = self.gates(layer);
-        if layer.is_residual {
-            gates.iter_mut().for_each(|gate| *gate += 1.0);
-        }
+        let gates = self.gates(layer);
         let channels = self.channels;
         let image_values = self.pixels() * channels;
         for (image, gate) in self
@@ -371,7 +441,7 @@ impl FeatureMap for HostMap {
             dilate_line(vectors, upper, lower, self.channels, &mut dilated);
             for (part, line) in [&dilated, other].into_iter().enumerate() {
                 let out = &mut out[part * self.channels..];
-                copy_rows(vectors, line, out, self.channels, channels);
+                copy_rows(vectors, line, out, self.channels, channels, 1);
             }
         }
         output
@@ -434,49 +504,36 @@ impl FeatureMap for HostMap {
         output
     }
 
-    fn repeat(&self, factor: usize) -> Self {
-        let dims = [
-            self.batch,
-            self.channels,
-            factor * self.height,
-            factor * self.width,
-        ];
-        let mut output = Self::new(dims);
-        let line_values = factor * self.width * self.channels;
-        let lines = self.values().chunks_exact(self.width * self.channels);
-        for (line, out) in lines.zip(output.values_mut().chunks_exact_mut(factor * line_values)) {
-            for copy in 0..factor {
-                let out = &mut out[copy * self.channels..line_values];
-                let stride = factor * self.channels;
-                copy_rows(Vectors::chosen(), line, out, self.channels, stride);
-            }
-            for copy in 1..factor {
-                out.copy_within(..line_values, copy * line_values);
-            }
-        }
-        output
-    }
-
-    fn concat(parts: Vec<Self>) -> Self {
-        let [batch, _, height, width] = parts[0].dims();
+    fn concat_lines(parts: &[Self], lines: Range<usize>) -> Self {
+        let Some(largest) = parts.iter().max_by_key(|part| part.height) else {
+            unreachable!("nothing is joined of nothing");
+        };
+        let Self {
+            batch,
+            height,
+            width,
+            ..
+        } = *largest;
         let channels = parts.iter().map(|part| part.channels).sum();
-        let mut output = Self::new([batch, channels, height, width]);
-        let mut first = 0;
-        for part in &parts {
-            assert_eq!(
-                [part.batch, part.height, part.width],
-                [batch, height, width],
-                "joined maps are of one size"
-            );
-            let out = &mut output.values_mut()[first..];
-            copy_rows(
-                Vectors::chosen(),
-                part.values(),
-                out,
-                part.channels,
-                channels,
-            );
-            first += part.channels;
+        let mut output = Self::new([batch, channels, lines.len(), width]);
+        let outs = output.values_mut().chunks_exact_mut(width * channels);
+        for (index, out) in outs.enumerate() {
+            let (image, y) = (index / lines.len(), lines.start + index % lines.len());
+            let mut first = 0;
+            for part in parts {
+                let times = height / part.height;
+                let size = [times * part.height, times * part.width];
+                assert!(
+                    part.batch == batch && size == [height, width],
+                    "joined maps are of one size when they are repeated"
+                );
+                let line_values = part.width * part.channels;
+                let line = (image * part.height + y / times) * line_values;
+                let line = &part.values()[line..][..line_values];
+                let out = &mut out[first..];
+                copy_rows(Vectors::chosen(), line, out, part.channels, channels, times);
+                first += part.channels;
+            }
         }
         output
     }
@@ -490,12 +547,15 @@ impl FeatureMap for HostMap {
         output
     }
 
-    fn stack(parts: Vec<Self>) -> Self {
-        let [_, channels, _, width] = parts[0].dims();
-        let height = parts.iter().map(|part| part.height).sum();
-        let mut output = Self::new([1, channels, height, width]);
+    fn stack(mut parts: impl Iterator<Item = Self>, n_lines: usize) -> Self {
+        let Some(first) = parts.next() else {
+            unreachable!("nothing is stacked of nothing");
+        };
+        let [_, channels, _, width] = first.dims();
+        let mut output = Self::new([1, channels, n_lines, width]);
         let mut out = output.values_mut();
-        for part in &parts {
+        // Each part as soon as it is made, while it is in the cache.
+        for part in std::iter::once(first).chain(parts) {
             assert_eq!(
                 [part.batch, part.channels, part.width],
                 [1, channels, width],
@@ -505,25 +565,13 @@ impl FeatureMap for HostMap {
             here.copy_from_slice(part.values());
             out = rest;
         }
+        assert!(out.is_empty(), "as many lines as were promised");
         output
     }
 
     fn add(mut self, other: &Self) -> Self {
         assert_eq!(self.dims(), other.dims(), "added maps are of one size");
         add(Vectors::chosen(), self.values_mut(), other.values());
-        self
-    }
-
-    fn add_repeated(mut self, smaller: &Self) -> Self {
-        let [batch, channels, height, width] = smaller.dims();
-        let dims = [batch, channels, 2 * height, 2 * width];
-        assert_eq!(self.dims(), dims, "the added map has half the size");
-        let line_values = width * channels;
-        let lines = self.values_mut().chunks_exact_mut(2 * line_values);
-        for (index, line) in lines.enumerate() {
-            let smaller = &smaller.values()[index / 2 * line_values..][..line_values];
-            add_repeated(Vectors::chosen(), line, smaller, channels);
-        }
         self
     }
 

@@ -21,7 +21,22 @@ pub(crate) trait FeatureMap: Clone {
     /// The channels of every pixel, `[batch * height * width, channels]`.
     fn into_rows(self) -> Tensor<2>;
 
+    /// Whether a large map is better made some lines at a time, each while it is in the cache.
+    fn is_made_in_bands(&self) -> bool {
+        false
+    }
+
     fn convolve(&self, layer: &Convolution) -> Self;
+
+    /// Some lines of a convolution.
+    fn convolve_lines(&self, layer: &Convolution, lines: Range<usize>) -> Self {
+        self.convolve(layer).lines(lines)
+    }
+
+    /// A level of a feature pyramid: a 1x1 convolution without bias and activation, squeezed, and
+    /// the level above it added, of half the height and width, every pixel of which counts for
+    /// four.
+    fn level(&self, layer: &Convolution, squeeze: &Squeeze, above: Option<&Self>) -> Self;
 
     fn depthwise(&self, layer: &Depthwise) -> Self;
 
@@ -52,23 +67,23 @@ pub(crate) trait FeatureMap: Clone {
     /// Mean of each channel, as a map of size 1x1.
     fn mean(&self) -> Self;
 
-    /// Repeats every pixel `factor` times in both directions.
-    fn repeat(&self, factor: usize) -> Self;
+    /// Joins the channels of maps. Every pixel of a smaller map is repeated in both directions
+    /// until it is as large as the largest.
+    fn concat(parts: &[Self]) -> Self {
+        let height = parts.iter().map(|part| part.dims()[2]).max();
+        Self::concat_lines(parts, 0..height.unwrap_or(0))
+    }
 
-    fn concat(parts: Vec<Self>) -> Self;
+    /// Some lines of maps that are joined so.
+    fn concat_lines(parts: &[Self], lines: Range<usize>) -> Self;
 
-    /// A run of lines of a map of batch 1.
+    /// A run of lines.
     fn lines(&self, lines: Range<usize>) -> Self;
 
-    /// Maps of batch 1 one below the other.
-    fn stack(parts: Vec<Self>) -> Self;
+    /// Maps of batch 1 one below the other, of so many lines together.
+    fn stack(parts: impl Iterator<Item = Self>, n_lines: usize) -> Self;
 
     fn add(self, other: &Self) -> Self;
-
-    /// Adds a map of half the height and width, every pixel of which counts for four.
-    fn add_repeated(self, smaller: &Self) -> Self {
-        self.add(&smaller.repeat(2))
-    }
 
     /// Layer norm over channels.
     fn normalize(&self, layer: &LayerNorm) -> Self;
@@ -80,4 +95,22 @@ pub(crate) trait FeatureMap: Clone {
     /// For every pixel the class to which a linear layer gives the greatest logit, and its share
     /// of the softmax over all classes.
     fn likeliest(&self, layer: &Convolution) -> Vec<(usize, f32)>;
+}
+
+/// Lines of a map made at once. The input of a page's stem is then some hundred kilobytes.
+pub(super) const BAND: usize = 16;
+
+/// Makes a map of `scale` times so many lines, in bands if that is better for maps like `like`.
+pub(crate) fn in_bands<M: FeatureMap>(
+    n_lines: usize,
+    scale: usize,
+    like: &M,
+    make: impl Fn(Range<usize>) -> M,
+) -> M {
+    if n_lines <= 2 * BAND || !like.is_made_in_bands() {
+        return make(0..n_lines);
+    }
+    let first = (0..n_lines).step_by(BAND);
+    let bands = first.map(|first| make(first..n_lines.min(first + BAND)));
+    M::stack(bands, scale * n_lines)
 }

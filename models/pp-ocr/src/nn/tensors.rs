@@ -15,6 +15,15 @@ use burn::tensor::{Tensor, s};
 use super::activation::activate;
 use super::{Convolution, Depthwise, FeatureMap, LayerNorm, Mixer, Squeeze, Transposed};
 
+/// Repeats every pixel until the map is of this height and width.
+fn repeated(map: &Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+    if map.dims()[2..] == size {
+        return map.clone();
+    }
+    let options = InterpolateOptions::new(InterpolateMode::Nearest).with_output_size(size);
+    interpolate(map.clone(), options)
+}
+
 impl FeatureMap for Tensor<4> {
     fn dims(&self) -> [usize; 4] {
         Tensor::dims(self)
@@ -68,6 +77,15 @@ impl FeatureMap for Tensor<4> {
         }
     }
 
+    fn level(&self, layer: &Convolution, squeeze: &Squeeze, above: Option<&Self>) -> Self {
+        let map = FeatureMap::squeeze(self.convolve(layer), squeeze);
+        let [_, _, height, width] = map.dims();
+        match above {
+            Some(above) => map + repeated(above, [height, width]),
+            None => map,
+        }
+    }
+
     fn mix(&self, layer: &Mixer) -> Self {
         let mixed = FeatureMap::depthwise(self, &layer.depthwise);
         let mixed = match &layer.squeeze {
@@ -104,23 +122,24 @@ impl FeatureMap for Tensor<4> {
         adaptive_avg_pool2d(self.clone(), [1, 1])
     }
 
-    fn repeat(&self, factor: usize) -> Self {
-        let [_, _, height, width] = self.dims();
-        let options = InterpolateOptions::new(InterpolateMode::Nearest)
-            .with_output_size([height * factor, width * factor]);
-        interpolate(self.clone(), options)
-    }
-
-    fn concat(parts: Vec<Self>) -> Self {
-        Tensor::cat(parts, 1)
+    fn concat_lines(parts: &[Self], lines: Range<usize>) -> Self {
+        let sizes = parts.iter().map(|part| part.dims()[2..].to_vec());
+        let largest = sizes.max().unwrap_or_default();
+        let repeated = parts
+            .iter()
+            .map(|part| repeated(part, [largest[0], largest[1]]));
+        Tensor::cat(repeated.collect(), 1).lines(lines)
     }
 
     fn lines(&self, lines: Range<usize>) -> Self {
-        self.clone().slice_dim(2, lines)
+        match lines == (0..self.dims()[2]) {
+            true => self.clone(),
+            false => self.clone().slice_dim(2, lines),
+        }
     }
 
-    fn stack(parts: Vec<Self>) -> Self {
-        Tensor::cat(parts, 2)
+    fn stack(parts: impl Iterator<Item = Self>, _n_lines: usize) -> Self {
+        Tensor::cat(parts.collect(), 2)
     }
 
     fn add(self, other: &Self) -> Self {

@@ -89,6 +89,10 @@ impl FeatureMap for WorkMap {
         self
     }
 
+    fn level(&self, layer: &Convolution, squeeze: &Squeeze, _above: Option<&Self>) -> Self {
+        self.convolve(layer).squeeze(squeeze)
+    }
+
     fn mix(&self, layer: &Mixer) -> Self {
         let mixed = self.depthwise(&layer.depthwise);
         let mixed = match &layer.squeeze {
@@ -99,7 +103,7 @@ impl FeatureMap for WorkMap {
     }
 
     fn dilate_and_join(&self, other: &Self) -> Self {
-        joined(vec![self.clone(), other.clone()], 1)
+        joined([self, other].into_iter().cloned(), 1)
     }
 
     fn max_pool(&self) -> Self {
@@ -114,19 +118,16 @@ impl FeatureMap for WorkMap {
         self.resized(1, 1)
     }
 
-    fn repeat(&self, factor: usize) -> Self {
-        self.resized(self.dims[2] * factor, self.dims[3] * factor)
-    }
-
-    fn concat(parts: Vec<Self>) -> Self {
-        joined(parts, 1)
+    fn concat_lines(parts: &[Self], lines: Range<usize>) -> Self {
+        let width = parts.iter().map(|part| part.dims[3]).max();
+        joined(parts.iter().cloned(), 1).resized(lines.len(), width.unwrap_or(0))
     }
 
     fn lines(&self, lines: Range<usize>) -> Self {
         self.resized(lines.len(), self.dims[3])
     }
 
-    fn stack(parts: Vec<Self>) -> Self {
+    fn stack(parts: impl Iterator<Item = Self>, _n_lines: usize) -> Self {
         joined(parts, 2)
     }
 
@@ -149,13 +150,12 @@ impl FeatureMap for WorkMap {
     }
 }
 
-fn joined(parts: Vec<WorkMap>, axis: usize) -> WorkMap {
-    let sum = parts.iter().map(|part| part.dims[axis]).sum();
-    match parts.into_iter().next() {
-        Some(mut first) => {
-            first.dims[axis] = sum;
-            first
-        }
-        None => unreachable!("nothing is joined of nothing"),
+fn joined(mut parts: impl Iterator<Item = WorkMap>, axis: usize) -> WorkMap {
+    let Some(mut joined) = parts.next() else {
+        unreachable!("nothing is joined of nothing");
+    };
+    for part in parts {
+        joined.dims[axis] += part.dims[axis];
     }
+    joined
 }

@@ -5,7 +5,7 @@ mod neck;
 mod network;
 mod pitch;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use quire_core::PageImage;
 
 pub use network::{Step, TextRecognizer, TextRecognizerConfig};
@@ -14,6 +14,7 @@ pub(crate) use network::{charset_of, weights_of};
 use crate::crop::{LINE_HEIGHT, cut};
 use crate::ctc::{ReadText, decode};
 use crate::line::TextLine;
+use crate::nn::Images;
 use crate::times::{self, Stage};
 
 /// Pixels of the input a step of the output.
@@ -91,14 +92,15 @@ fn read_at(
             .max()
             .unwrap_or(0);
         let width = width.next_multiple_of(STEP);
-        let planes = times::stage(Stage::Crop, || {
-            planes_of(image, lines, widths, &members, width)
+        let images = times::stage(Stage::Crop, || {
+            images_of(image, lines, widths, &members, width)
         });
-        let dims = [members.len(), 3, LINE_HEIGHT, width];
-        let input = Tensor::<4>::from_data(TensorData::new(planes, dims), device);
+        let (dims, input) = (images.dims(), images.on(device));
         let recognized = || {
             let multiply_adds = || recognizer.multiply_adds(dims);
-            times::network(Stage::Recognize, multiply_adds, || recognizer.steps(input))
+            times::network(Stage::Recognize, multiply_adds, || {
+                recognizer.steps_of(input)
+            })
         };
         let steps = times::stage(Stage::Recognize, recognized);
         for (&index, steps) in members.iter().zip(&steps) {
@@ -108,20 +110,24 @@ fn read_at(
     texts
 }
 
-/// Cuts the lines of a batch out of their page, one below the other.
-fn planes_of(
+/// Cuts the lines of a batch out of their page.
+fn images_of(
     image: &PageImage,
     lines: &[TextLine],
     widths: &[usize],
     members: &[usize],
     width: usize,
-) -> Vec<f32> {
-    let row = 3 * LINE_HEIGHT;
-    let mut planes = vec![0.0f32; members.len() * row * width];
-    for (&index, target) in members.iter().zip(planes.chunks_exact_mut(row * width)) {
+) -> Images {
+    let mut images = Images::new(members.len(), [LINE_HEIGHT, width]);
+    // What a line does not fill.
+    images.values_mut().fill(0.0);
+    let targets = images
+        .values_mut()
+        .chunks_exact_mut(3 * LINE_HEIGHT * width);
+    for (&index, target) in members.iter().zip(targets) {
         cut(image, &lines[index], widths[index], target, width);
     }
-    planes
+    images
 }
 
 /// Width of a line at the recognizer's height with its aspect kept.

@@ -7,7 +7,7 @@ use super::neck::{AttentiveConfig, Neck, NeckConfig};
 use super::pitch::Pitch;
 use crate::mode::Mode;
 use crate::nn::{
-    Backbone, BackboneConfig, Convolution, ConvolutionConfig, FeatureMap, HostMap, StageConfig,
+    Backbone, BackboneConfig, Convolution, ConvolutionConfig, FeatureMap, Input, StageConfig,
     StemConfig, WorkMap,
 };
 use crate::weights::{Weights, WeightsError};
@@ -187,10 +187,10 @@ impl TextRecognizer {
     /// # Panics
     /// When the shape is another one.
     pub fn forward(&self, lines: Tensor<4>) -> Tensor<3> {
-        let [batch, n_steps] = check(&lines);
-        let logits = match HostMap::take(&lines) {
-            Some(lines) => self.features(&lines).convolve(&self.head).into_rows(),
-            None => self.features(&lines).convolve(&self.head).into_rows(),
+        let [batch, n_steps] = check(lines.dims());
+        let logits = match Input::from(lines) {
+            Input::Host(lines) => self.features(&lines).convolve(&self.head).into_rows(),
+            Input::Device(lines) => self.features(&lines).convolve(&self.head).into_rows(),
         };
         let [_, n_classes] = logits.dims();
         logits.reshape([batch, n_steps, n_classes])
@@ -205,10 +205,15 @@ impl TextRecognizer {
     /// # Panics
     /// When the shape is another one.
     pub fn steps(&self, lines: Tensor<4>) -> Vec<Vec<Step>> {
-        let [batch, n_steps] = check(&lines);
-        let likeliest = match HostMap::take(&lines) {
-            Some(lines) => self.features(&lines).likeliest(&self.head),
-            None => self.features(&lines).likeliest(&self.head),
+        self.steps_of(lines.into())
+    }
+
+    /// As [`Self::steps`].
+    pub(crate) fn steps_of(&self, lines: Input) -> Vec<Vec<Step>> {
+        let [batch, n_steps] = check(lines.dims());
+        let likeliest = match lines {
+            Input::Host(lines) => self.features(&lines).likeliest(&self.head),
+            Input::Device(lines) => self.features(&lines).likeliest(&self.head),
         };
         let step = |&(class, probability): &(usize, f32)| Step { class, probability };
         (0..batch)
@@ -237,12 +242,11 @@ impl TextRecognizer {
 }
 
 /// Checks the shape of a batch and gives the number of lines and of steps.
-fn check(lines: &Tensor<4>) -> [usize; 2] {
-    let [batch, channels, height, width] = lines.dims();
+fn check(dims: [usize; 4]) -> [usize; 2] {
+    let [batch, channels, height, width] = dims;
     assert!(
         channels == 3 && height == 48 && width % 8 == 0 && width > 0,
-        "the recognizer wants [n, 3, 48, w] with w a multiple of 8, not {:?}",
-        lines.dims(),
+        "the recognizer wants [n, 3, 48, w] with w a multiple of 8, not {dims:?}",
     );
     [batch, width / 8]
 }
@@ -250,6 +254,7 @@ fn check(lines: &Tensor<4>) -> [usize; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::HostMap;
     use crate::nn::tests::{assert_close, images, tolerance};
 
     #[test]
