@@ -1,5 +1,8 @@
 //! Depthwise convolutions over vectors of channels.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::asm;
+use std::hint::black_box;
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
@@ -66,28 +69,30 @@ impl DepthwiseKernel {
         &self.shape
     }
 
-    /// Computes the output pixels of `range`, counted row by row, from an image of the given height
-    /// and width.
+    /// Computes some lines of the output from an image of the given height and width; an even
+    /// number of them is best.
     ///
     /// # Panics
     /// When shapes do not fit.
-    pub fn apply(&self, image: &[f32], size: [usize; 2], range: Range<usize>, out: &mut [f32]) {
+    pub fn apply(&self, image: &[f32], size: [usize; 2], lines: Range<usize>, out: &mut [f32]) {
         let shape = &self.shape;
         assert_eq!(
             image.len(),
             size[0] * size[1] * shape.channels,
             "the image is of its size"
         );
+        let [height, width] = shape.output_size(size);
+        assert!(lines.end <= height, "lines of the output");
         assert_eq!(
             out.len(),
-            range.len() * shape.channels,
-            "room for the pixels"
+            lines.len() * width * shape.channels,
+            "room for the lines"
         );
         let work = Work {
             kernel: self,
             image,
             size,
-            range,
+            lines,
             out,
         };
         let vectors = self.vectors;
@@ -110,7 +115,7 @@ struct Work<'a> {
     kernel: &'a DepthwiseKernel,
     image: &'a [f32],
     size: [usize; 2],
-    range: Range<usize>,
+    lines: Range<usize>,
     out: &'a mut [f32],
 }
 
@@ -122,7 +127,9 @@ impl<const H: usize, const W: usize, const S: usize> WithSimd for Sized<'_, H, W
 
     #[inline(always)]
     fn with_simd<V: Simd>(self, simd: V) {
-        match self.0.kernel.shape.channels.is_multiple_of(V::F32_LANES) {
+        let Work { kernel, size, .. } = &self.0;
+        let has_runs = kernel.shape.output_size(*size)[1] >= RUN;
+        match kernel.shape.channels.is_multiple_of(V::F32_LANES) && has_runs {
             true => self.0.whole_vectors::<V, H, W, S>(simd),
             false => self.0.any_size(),
         }
@@ -131,7 +138,6 @@ impl<const H: usize, const W: usize, const S: usize> WithSimd for Sized<'_, H, W
 
 impl Work<'_> {
     #[inline(always)]
-    #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
     fn whole_vectors<V: Simd, const H: usize, const W: usize, const S: usize>(self, simd: V) {
         let shape = &self.kernel.shape;
         let [height, width] = self.size;
@@ -142,46 +148,42 @@ impl Work<'_> {
         let (weights, _) = V::as_simd_f32s(&self.kernel.weights);
         let (bias, _) = V::as_simd_f32s(&self.kernel.bias);
         let (mut out, _) = V::as_mut_simd_f32s(self.out);
-        let mut at = self.range.start;
-        while at < self.range.end {
-            let (y, x) = (at / out_width, at % out_width);
-            let row_end = self.range.end.min((y + 1) * out_width);
+        let sees_all = |y: usize| {
             let top = y * shape.stride[0];
-            // Rows of the kernel that lie inside the image.
-            let rows = above.saturating_sub(top)..H.min(height + above - top);
-            let left = x * S;
-            let is_inside = left >= before && left + (RUN - 1) * S + W <= width + before;
-            if is_inside && at + RUN <= row_end {
-                let (now, later) = out.split_at_mut(RUN * vectors);
-                let first = ((top + rows.start - above) * width + left - before) * vectors;
-                let run = Run {
-                    vectors,
-                    line: width * vectors,
-                    seen: &image[first..],
-                    weights: &weights[rows.start * W * vectors..],
-                    bias,
-                };
-                run.compute::<V, W, S>(simd, rows.len(), now);
-                out = later;
-                at += RUN;
+            top >= above && top + H <= height + above
+        };
+        let lines = Lines {
+            simd,
+            vectors,
+            width,
+            out_width,
+            before,
+            weights,
+            bias,
+        };
+        let mut y = self.lines.start;
+        while y < self.lines.end {
+            let top = y * shape.stride[0];
+            // Neighbors share all rows that they see but two.
+            let is_pair =
+                shape.stride[0] == 1 && y + 1 < self.lines.end && sees_all(y) && sees_all(y + 1);
+            let n_lines = if is_pair { 2 } else { 1 };
+            let (now, later) = out.split_at_mut(n_lines * out_width * vectors);
+            if is_pair {
+                let seen = &image[(top - above) * width * vectors..];
+                // As the compiler does not know it: it would lay out all rows one after the other,
+                // with more places than it has registers for.
+                let n_rows = black_box(H);
+                lines.two::<W, S>(seen, n_rows, now);
             } else {
-                let columns = before.saturating_sub(left)..W.min(width + before - left);
-                let (now, later) = out.split_at_mut(vectors);
-                for (vector, out) in now.iter_mut().enumerate() {
-                    let mut sum = bias[vector];
-                    for row in rows.start..rows.end {
-                        let line = (top + row - above) * width;
-                        for column in columns.start..columns.end {
-                            let value = image[(line + left + column - before) * vectors + vector];
-                            let weight = weights[(row * W + column) * vectors + vector];
-                            sum = simd.mul_add_e_f32s(value, weight, sum);
-                        }
-                    }
-                    *out = sum;
-                }
-                out = later;
-                at += 1;
+                // Rows of the kernel that lie inside the image.
+                let rows = above.saturating_sub(top)..H.min(height + above - top);
+                let seen = &image[(top + rows.start - above) * width * vectors..];
+                let weights = &weights[rows.start * W * vectors..];
+                lines.one::<W, S>(seen, weights, rows.len(), now);
             }
+            out = later;
+            y += n_lines;
         }
     }
 
@@ -193,7 +195,8 @@ impl Work<'_> {
         let [height, width] = self.size;
         let [_, out_width] = shape.output_size(self.size);
         let [above, before] = shape.padding();
-        for (at, out) in self.range.zip(self.out.chunks_exact_mut(channels)) {
+        let range = self.lines.start * out_width..self.lines.end * out_width;
+        for (at, out) in range.zip(self.out.chunks_exact_mut(channels)) {
             let top = at / out_width * shape.stride[0];
             let left = at % out_width * shape.stride[1];
             out.copy_from_slice(&self.kernel.bias);
@@ -215,79 +218,308 @@ impl Work<'_> {
     }
 }
 
-/// [`RUN`] pixels side by side, all columns of whose kernels lie inside the image.
-struct Run<'a, T> {
-    /// Vectors of a pixel, and of a line of the image.
+/// Lines of the output, where channels are whole vectors.
+struct Lines<'a, V: Simd> {
+    simd: V,
+    /// Vectors of a pixel.
     vectors: usize,
-    line: usize,
-    /// The image from the first vector on that is seen.
-    seen: &'a [T],
-    /// Weights from the first row on that counts.
-    weights: &'a [T],
-    bias: &'a [T],
+    /// Pixels of a line of the image, and of the output.
+    width: usize,
+    out_width: usize,
+    /// Columns of zeros before a line.
+    before: usize,
+    weights: &'a [V::f32s],
+    bias: &'a [V::f32s],
 }
 
-impl<T: Copy> Run<'_, T> {
-    /// Computes the pixels at a stride of `S` from so many rows of the kernel.
+/// [`RUN`] pixels of a line of the output, side by side.
+struct Run {
+    /// The first one.
+    x: usize,
+    /// Values from the first vector of a line of the image to what the first pixel sees first, which
+    /// may lie before it.
+    left: isize,
+    /// Columns that the pixels see together, counted from the first, which lie inside the image.
+    inside: Range<usize>,
+    /// Whether all of them do.
+    sees_all: bool,
+}
+
+/// Rows of the kernel: the image from the line on that the first one sees, and weights.
+struct Rows<'a, V: Simd> {
+    seen: &'a [V::f32s],
+    weights: &'a [V::f32s],
+    n: usize,
+}
+
+impl<V: Simd> Lines<'_, V> {
+    /// A line of the output that sees `n_rows` rows of the kernel, from where these begin.
     #[inline(always)]
-    #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
+    fn one<const W: usize, const S: usize>(
+        &self,
+        seen: &[V::f32s],
+        weights: &[V::f32s],
+        n_rows: usize,
+        out: &mut [V::f32s],
+    ) {
+        self.check(out.len());
+        let mut next = 0;
+        while let Some(run) = self.run::<W, S>(&mut next) {
+            let rows = Rows {
+                seen,
+                weights,
+                n: n_rows,
+            };
+            match run.sees_all {
+                true => self.run_of_one::<W, S, true>(&run, rows, out),
+                false => self.run_of_one::<W, S, false>(&run, rows, out),
+            }
+        }
+    }
+
+    #[inline(always)]
     #[allow(
         unsafe_code,
         reason = "checks at each load take up to a third of the time"
     )]
-    fn compute<V: Simd<f32s = T>, const W: usize, const S: usize>(
-        self,
-        simd: V,
-        n_rows: usize,
-        out: &mut [T],
+    fn run_of_one<const W: usize, const S: usize, const ALL: bool>(
+        &self,
+        run: &Run,
+        rows: Rows<'_, V>,
+        out: &mut [V::f32s],
     ) {
-        let Self {
-            vectors,
-            line,
-            seen,
-            weights,
-            bias,
-        } = self;
-        assert!(n_rows > 0, "a row inside the image");
-        let last = (n_rows - 1) * line + ((RUN - 1) * S + W - 1) * vectors;
-        assert!(seen.len() >= last + vectors, "all that is seen");
-        assert!(weights.len() >= n_rows * W * vectors, "all weights");
-        assert!(
-            bias.len() >= vectors && out.len() >= RUN * vectors,
-            "all vectors"
-        );
+        let vectors = self.vectors;
+        let line = self.width * vectors;
+        let n = rows.n;
+        assert!(rows.seen.len() >= n * line, "all rows that are seen");
+        assert!(rows.weights.len() >= n * W * vectors, "their weights");
         for vector in 0..vectors {
-            let mut sums = [bias[vector]; RUN];
-            let mut of_line = seen.as_ptr().wrapping_add(vector);
-            let mut weight_at = weights.as_ptr().wrapping_add(vector);
-            for _ in 0..n_rows {
-                let mut of_row = [bias[vector]; W];
-                for column in 0..W {
-                    // SAFETY: a vector of one of `n_rows` times `W` places: the assertions have
-                    // seen that the last is there.
-                    of_row[column] = unsafe { *weight_at };
-                    weight_at = weight_at.wrapping_add(vectors);
-                }
-                let mut at = of_line;
-                for column in 0..(RUN - 1) * S + W {
-                    // SAFETY: a vector of one of the columns that some pixel sees in one of
-                    // `n_rows` lines: likewise.
-                    let value = unsafe { *at };
-                    at = at.wrapping_add(vectors);
-                    for pixel in 0..RUN {
-                        if column >= pixel * S && column - pixel * S < W {
-                            let weight = of_row[column - pixel * S];
-                            sums[pixel] = simd.mul_add_e_f32s(value, weight, sums[pixel]);
-                        }
-                    }
-                }
-                of_line = of_line.wrapping_add(line);
+            let mut sums = [self.bias[vector]; RUN];
+            let mut at = rows.seen.as_ptr().wrapping_add(vector);
+            at = at.wrapping_offset(run.left);
+            let mut weight = rows.weights.as_ptr().wrapping_add(vector);
+            for _ in 0..n {
+                // SAFETY: the columns inside of each of `n` rows are there, and their weights.
+                unsafe { self.add_row::<W, S, ALL>(&mut sums, at, weight, &run.inside) };
+                at = at.wrapping_add(line);
+                weight = weight.wrapping_add(W * vectors);
             }
-            for pixel in 0..RUN {
-                out[pixel * vectors + vector] = sums[pixel];
+            for (pixel, sum) in sums.into_iter().enumerate() {
+                out[(run.x + pixel) * vectors + vector] = sum;
             }
         }
     }
+
+    /// Two lines of the output that follow each other in an image that is walked line by line, and
+    /// see all rows of the kernel.
+    #[inline(always)]
+    fn two<const W: usize, const S: usize>(
+        &self,
+        seen: &[V::f32s],
+        n_rows: usize,
+        out: &mut [V::f32s],
+    ) {
+        let (upper, lower) = out.split_at_mut(self.out_width * self.vectors);
+        self.check(upper.len().min(lower.len()));
+        let mut next = 0;
+        while let Some(run) = self.run::<W, S>(&mut next) {
+            let rows = Rows {
+                seen,
+                weights: self.weights,
+                n: n_rows,
+            };
+            match run.sees_all {
+                true => self.run_of_two::<W, S, true>(&run, rows, [upper, lower]),
+                false => self.run_of_two::<W, S, false>(&run, rows, [upper, lower]),
+            }
+        }
+    }
+
+    #[inline(always)]
+    #[allow(
+        unsafe_code,
+        reason = "checks at each load take up to a third of the time"
+    )]
+    fn run_of_two<const W: usize, const S: usize, const ALL: bool>(
+        &self,
+        run: &Run,
+        rows: Rows<'_, V>,
+        [upper_out, lower_out]: [&mut [V::f32s]; 2],
+    ) {
+        let vectors = self.vectors;
+        let line = self.width * vectors;
+        let inside = &run.inside;
+        let n = rows.n;
+        assert!(rows.seen.len() >= (n + 1) * line, "all rows that are seen");
+        assert!(rows.weights.len() >= n * W * vectors, "their weights");
+        for vector in 0..vectors {
+            let mut upper = [self.bias[vector]; RUN];
+            let mut lower = upper;
+            let mut at = rows.seen.as_ptr().wrapping_add(vector);
+            at = at.wrapping_offset(run.left);
+            let mut weight = rows.weights.as_ptr().wrapping_add(vector);
+            // SAFETY: the columns inside of each of `n + 1` rows are there: the upper line sees all
+            // but the last, the lower all but the first. There are weights for `n` rows.
+            unsafe {
+                self.add_row::<W, S, ALL>(&mut upper, at, weight, inside);
+                for _ in 1..n {
+                    at = at.wrapping_add(line);
+                    let below = weight.wrapping_add(W * vectors);
+                    let sums = [&mut upper, &mut lower];
+                    self.add_rows::<W, S, ALL>(sums, at, [below, weight], inside);
+                    weight = below;
+                }
+                at = at.wrapping_add(line);
+                self.add_row::<W, S, ALL>(&mut lower, at, weight, inside);
+            }
+            for pixel in 0..RUN {
+                upper_out[(run.x + pixel) * vectors + vector] = upper[pixel];
+                lower_out[(run.x + pixel) * vectors + vector] = lower[pixel];
+            }
+        }
+    }
+
+    /// The run from `next` on, which becomes the one after it; the last one ends with the line and
+    /// may compute some pixels once more.
+    #[inline(always)]
+    fn run<const W: usize, const S: usize>(&self, next: &mut usize) -> Option<Run> {
+        if *next >= self.out_width {
+            return None;
+        }
+        let x = (*next).min(self.out_width - RUN);
+        *next = x + RUN;
+        let seen = x * S;
+        let first = self.before.saturating_sub(seen);
+        let n_columns = (RUN - 1) * S + W;
+        let last = (self.width + self.before - seen).min(n_columns);
+        Some(Run {
+            x,
+            left: (seen as isize - self.before as isize) * self.vectors as isize,
+            inside: first..last,
+            sees_all: first == 0 && last == n_columns,
+        })
+    }
+
+    /// Panics unless there is room for a line.
+    #[inline(always)]
+    fn check(&self, n_out: usize) {
+        assert!(
+            n_out >= self.out_width * self.vectors
+                && self.out_width >= RUN
+                && self.bias.len() >= self.vectors,
+            "room for a line"
+        );
+    }
+
+    /// Adds what a row gives; of the columns inside, which are `ALL` of them or not.
+    ///
+    /// # Safety
+    /// Vectors, each a pixel from the last, stand at the image's place where columns are inside, and
+    /// `W` at that of weights.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "as of its callers")]
+    #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
+    unsafe fn add_row<const W: usize, const S: usize, const ALL: bool>(
+        &self,
+        sums: &mut [V::f32s; RUN],
+        at: *const V::f32s,
+        weights: *const V::f32s,
+        inside: &Range<usize>,
+    ) {
+        // SAFETY: as of this function.
+        let weights = unsafe { self.load::<W>(weights) };
+        let mut at = opaque(at);
+        for column in 0..(RUN - 1) * S + W {
+            if ALL || inside.contains(&column) {
+                // SAFETY: as of this function.
+                let value = unsafe { *at };
+                for pixel in 0..RUN {
+                    if column >= pixel * S && column - pixel * S < W {
+                        let weight = weights[column - pixel * S];
+                        sums[pixel] = self.simd.mul_add_e_f32s(value, weight, sums[pixel]);
+                    }
+                }
+            }
+            at = at.wrapping_add(self.vectors);
+        }
+    }
+
+    /// Adds what a row gives to pixels of two lines, each with weights of its own.
+    ///
+    /// # Safety
+    /// As of [`Self::add_row`], for the weights of both.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "as of its callers")]
+    #[allow(clippy::needless_range_loop, reason = "several arrays share an index")]
+    unsafe fn add_rows<const W: usize, const S: usize, const ALL: bool>(
+        &self,
+        [upper, lower]: [&mut [V::f32s; RUN]; 2],
+        at: *const V::f32s,
+        weights: [*const V::f32s; 2],
+        inside: &Range<usize>,
+    ) {
+        // SAFETY: as of this function.
+        let [of_upper, of_lower] = weights.map(|weights| unsafe { self.load::<W>(weights) });
+        let mut at = opaque(at);
+        for column in 0..(RUN - 1) * S + W {
+            if ALL || inside.contains(&column) {
+                // SAFETY: as of this function.
+                let value = unsafe { *at };
+                for pixel in 0..RUN {
+                    if column >= pixel * S && column - pixel * S < W {
+                        let tap = column - pixel * S;
+                        let (above, below) = (of_upper[tap], of_lower[tap]);
+                        upper[pixel] = self.simd.mul_add_e_f32s(value, above, upper[pixel]);
+                        lower[pixel] = self.simd.mul_add_e_f32s(value, below, lower[pixel]);
+                    }
+                }
+            }
+            at = at.wrapping_add(self.vectors);
+        }
+    }
+
+    /// The weights of a row.
+    ///
+    /// # Safety
+    /// `W` vectors are there, each a pixel from the last.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "as of its callers")]
+    unsafe fn load<const W: usize>(&self, mut at: *const V::f32s) -> [V::f32s; W] {
+        at = opaque(at);
+        let mut weights = [self.simd.splat_f32s(0.0); W];
+        for weight in &mut weights {
+            // SAFETY: as of this function.
+            *weight = unsafe { *at };
+            at = at.wrapping_add(self.vectors);
+        }
+        weights
+    }
+}
+
+/// The same place, of which the compiler does not know that: it would keep each place of a row in a
+/// register of its own, of which there are not enough, instead of adding them up as they are needed.
+#[inline(always)]
+fn opaque<T>(at: *const T) -> *const T {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut at = at;
+        #[allow(unsafe_code, reason = "nothing else hides a value and costs nothing")]
+        #[allow(
+            clippy::pointers_in_nomem_asm_block,
+            reason = "what is there is not looked at"
+        )]
+        // SAFETY: there is no instruction in it.
+        unsafe {
+            asm!(
+                "/* {at} */",
+                at = inout(reg) at,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        at
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    at
 }
 
 #[cfg(test)]
@@ -309,7 +541,7 @@ mod tests {
             ],
             stride in (1usize..3, 1usize..3),
             size in (1usize..14, 1usize..23),
-            cut in (0usize..40, 0usize..40),
+            cut in (0usize..14, 0usize..14),
         ) {
             let channels = if channels > 20 { (channels - 20) * 8 } else { channels };
             let shape = DepthwiseShape { channels, kernel, stride: [stride.0, stride.1] };
@@ -319,14 +551,13 @@ mod tests {
             let bias: Vec<f32> = (0..channels).map(value).collect();
             let image: Vec<f32> = (0..size[0] * size[1] * channels).map(value).collect();
             let [height, width] = shape.output_size(size);
-            let pixels = height * width;
-            let range = cut.0.min(pixels)..pixels.saturating_sub(cut.1).max(cut.0.min(pixels));
+            let lines = cut.0.min(height)..height.saturating_sub(cut.1).max(cut.0.min(height));
             for vectors in Vectors::all() {
                 let layer = DepthwiseKernel::new(vectors, shape, &weights, &bias);
-                let mut out = vec![f32::NAN; range.len() * channels];
-                layer.apply(&image, size, range.clone(), &mut out);
+                let mut out = vec![f32::NAN; lines.len() * width * channels];
+                layer.apply(&image, size, lines.clone(), &mut out);
                 for (index, found) in out.iter().enumerate() {
-                    let (at, channel) = (range.start + index / channels, index % channels);
+                    let (at, channel) = (lines.start * width + index / channels, index % channels);
                     let [above, before] = shape.padding();
                     let mut exact = f64::from(bias[channel]);
                     for tap in 0..taps {

@@ -25,8 +25,6 @@ use super::{
 /// Values of a tile of pixels and of the wide middle of its block: 256 KiB, which leaves most of a
 /// second-level cache to the weights.
 const TILE_VALUES: usize = 64 * 1024;
-/// Values of a tile of pixels that one operation alone passes over: half of a first-level cache.
-const SMALL_TILE_VALUES: usize = 4 * 1024;
 /// Bounds of the pixels of a tile; a multiple of the rows that a product takes at once.
 const TILE_PIXELS: [usize; 2] = [24, 192];
 
@@ -126,30 +124,32 @@ impl HostMap {
         self.height * self.width
     }
 
-    /// Calls `work` with the image, the range of pixels and the room of every tile of an output
-    /// whose pixels are those of a depthwise convolution of this map.
-    fn tiles(
+    /// Calls `work` with the image, some lines and their room for all of an output whose lines are
+    /// those of a depthwise convolution of this map, so few at once that `values` for each of their
+    /// pixels stay in the cache.
+    fn in_blocks(
         &self,
         output: &mut Self,
-        tile: usize,
+        values: usize,
         mut work: impl FnMut(&[f32], Range<usize>, &mut [f32]),
     ) {
-        let channels = output.channels;
-        let out_values = output.pixels() * channels;
+        let n_lines = block_lines(output.width, values);
+        let line_values = output.width * output.channels;
+        let out_values = output.height * line_values;
         let images = self.values().chunks_exact(self.pixels() * self.channels);
         let outs = output.values_mut().chunks_exact_mut(out_values);
         for (image, out) in images.zip(outs) {
-            for (index, out) in out.chunks_mut(tile * channels).enumerate() {
-                let first = index * tile;
-                work(image, first..first + out.len() / channels, out);
+            for (index, out) in out.chunks_mut(n_lines * line_values).enumerate() {
+                let first = index * n_lines;
+                work(image, first..first + out.len() / line_values, out);
             }
         }
     }
 
-    /// A depthwise convolution and its activation for some pixels of an image of this size.
-    fn filter(&self, layer: &Depthwise, image: &[f32], range: Range<usize>, out: &mut [f32]) {
+    /// A depthwise convolution and its activation for some lines of an image of this size.
+    fn filter(&self, layer: &Depthwise, image: &[f32], lines: Range<usize>, out: &mut [f32]) {
         let size = [self.height, self.width];
-        filter_of(layer).apply(image, size, range, out);
+        filter_of(layer).apply(image, size, lines, out);
         activate(Vectors::chosen(), layer.config.activation, out);
     }
 
@@ -354,9 +354,8 @@ impl FeatureMap for HostMap {
             .shape()
             .output_size([self.height, self.width]);
         let mut output = Self::new([self.batch, self.channels, height, width]);
-        let tile = (SMALL_TILE_VALUES / self.channels).clamp(TILE_PIXELS[0], TILE_PIXELS[1]);
-        self.tiles(&mut output, tile, |image, range, out| {
-            self.filter(layer, image, range, out);
+        self.in_blocks(&mut output, 2 * self.channels, |image, lines, out| {
+            self.filter(layer, image, lines, out);
         });
         output
     }
@@ -371,12 +370,13 @@ impl FeatureMap for HostMap {
             .shape()
             .output_size([self.height, self.width]);
         let mut output = Self::new([self.batch, config.channels_out, height, width]);
-        let tile = tile_pixels(self.channels + config.channels_out);
-        let mut filtered = Buffer::take(tile * self.channels);
-        self.tiles(&mut output, tile, |image, range, out| {
-            let n_pixels = range.len();
+        let values = self.channels + config.channels_out;
+        let block = block_lines(width, values).min(height) * width;
+        let mut filtered = Buffer::take(block * self.channels);
+        self.in_blocks(&mut output, values, |image, lines, out| {
+            let n_pixels = lines.len() * width;
             let filtered = &mut filtered[..n_pixels * self.channels];
-            self.filter(depthwise, image, range, filtered);
+            self.filter(depthwise, image, lines, filtered);
             let rows = RowView::whole(filtered, self.channels);
             packed(dense).multiply(rows, n_pixels, config.activation.into(), out);
         });
@@ -640,24 +640,33 @@ impl HostMap {
             .output_size([self.height, self.width]);
         let channels_out = layer.project.config.channels_out;
         let mut output = Self::new([self.batch, channels_out, height, width]);
-        let wide = layer.expand.config.channels_out;
-        let tile = tile_pixels(self.channels + wide);
-        let mut wide = Buffer::take(tile * wide);
-        let mut narrow = Buffer::take(tile * self.channels);
-        self.tiles(&mut output, tile, |image, range, out| {
-            let n_pixels = range.len();
-            match layer.is_residual {
-                true => {
-                    self.filter(&layer.depthwise, image, range, out);
-                    expand(layer, out, &mut wide);
+        let channels = self.channels;
+        let values = 2 * channels;
+        let block = block_lines(width, values).min(height) * width;
+        let n_wide = layer.expand.config.channels_out;
+        let tile = tile_pixels(channels + n_wide);
+        let mut wide = Buffer::take(tile * n_wide);
+        let mut narrow = Buffer::take(if layer.is_residual {
+            0
+        } else {
+            block * channels
+        });
+        self.in_blocks(&mut output, values, |image, lines, out| {
+            if layer.is_residual {
+                self.filter(&layer.depthwise, image, lines, out);
+                for pixels in out.chunks_mut(tile * channels) {
+                    expand(layer, pixels, &mut wide);
+                    project(layer, &wide, pixels.len() / channels, pixels);
                 }
-                false => {
-                    let narrow = &mut narrow[..n_pixels * self.channels];
-                    self.filter(&layer.depthwise, image, range, narrow);
-                    expand(layer, narrow, &mut wide);
-                }
+                return;
             }
-            project(layer, &wide, n_pixels, out);
+            let narrow = &mut narrow[..lines.len() * width * channels];
+            self.filter(&layer.depthwise, image, lines, narrow);
+            let tiles = narrow.chunks(tile * channels);
+            for (pixels, out) in tiles.zip(out.chunks_mut(tile * channels_out)) {
+                expand(layer, pixels, &mut wide);
+                project(layer, &wide, pixels.len() / channels, out);
+            }
         });
         output
     }
@@ -688,6 +697,12 @@ fn filter_of(layer: &Depthwise) -> &DepthwiseKernel {
 
 fn packed(layer: &Convolution) -> &PackedMatrix {
     layer.packed.as_deref().expect(PACKED)
+}
+
+/// Lines of a block when each pixel needs so many values; an even number, as is best for depthwise
+/// convolutions.
+fn block_lines(width: usize, values: usize) -> usize {
+    (TILE_VALUES / (width * values).max(1) / 2 * 2).max(2)
 }
 
 /// Pixels of a tile when each needs so many values.
