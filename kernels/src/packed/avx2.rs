@@ -25,7 +25,7 @@ use std::hint::black_box;
 use pulp::x86::V3;
 
 use super::{PANEL, Product, RowView};
-use crate::activation::{Activation, GELU_BOUND, GELU_COEFFICIENTS, activate};
+use crate::activation::{Activation, GELU as FIT, activate};
 use crate::vectors::Vectors;
 
 /// Values of a vector.
@@ -524,20 +524,7 @@ unsafe fn store_some(mut to: *mut f32, n: usize, value: __m256) {
 fn activated<const A: u8>(x: __m256) -> __m256 {
     match A {
         RELU => _mm256_max_ps(_mm256_setzero_ps(), x),
-        GELU => {
-            let bound = _mm256_set1_ps(GELU_BOUND);
-            let above = _mm256_max_ps(_mm256_set1_ps(-GELU_BOUND), x);
-            let inside = _mm256_min_ps(bound, above);
-            let square = _mm256_mul_ps(inside, inside);
-            let scale = _mm256_set1_ps(2.0 / (GELU_BOUND * GELU_BOUND));
-            let place = _mm256_fmsub_ps(square, scale, _mm256_set1_ps(1.0));
-            let mut odd = _mm256_set1_ps(GELU_COEFFICIENTS[GELU_COEFFICIENTS.len() - 1]);
-            for power in (0..GELU_COEFFICIENTS.len() - 1).rev() {
-                odd = _mm256_fmadd_ps(odd, place, _mm256_set1_ps(GELU_COEFFICIENTS[power]));
-            }
-            let share = _mm256_fmadd_ps(inside, odd, _mm256_set1_ps(0.5));
-            _mm256_mul_ps(above, share)
-        }
+        GELU => gelu(x),
         HARD_SWISH => {
             let share = _mm256_fmadd_ps(x, _mm256_set1_ps(1.0 / 6.0), _mm256_set1_ps(0.5));
             let above = _mm256_max_ps(_mm256_setzero_ps(), share);
@@ -545,4 +532,20 @@ fn activated<const A: u8>(x: __m256) -> __m256 {
         }
         _ => x,
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn gelu(x: __m256) -> __m256 {
+    let above = _mm256_max_ps(_mm256_set1_ps(-FIT.bound), x);
+    let inside = _mm256_min_ps(_mm256_set1_ps(FIT.bound), above);
+    let square = _mm256_mul_ps(inside, inside);
+    let scale = _mm256_set1_ps(2.0 / (FIT.bound * FIT.bound));
+    let place = _mm256_fmsub_ps(square, scale, _mm256_set1_ps(1.0));
+    let mut odd = _mm256_set1_ps(FIT.coefficients[FIT.coefficients.len() - 1]);
+    for power in (0..FIT.coefficients.len() - 1).rev() {
+        odd = _mm256_fmadd_ps(odd, place, _mm256_set1_ps(FIT.coefficients[power]));
+    }
+    let share = _mm256_fmadd_ps(inside, odd, _mm256_set1_ps(0.5));
+    _mm256_mul_ps(above, share)
 }

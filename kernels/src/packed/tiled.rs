@@ -4,12 +4,15 @@
 //! panel: four tiles of sums, two of rows, two of weights, each of which is loaded for two products.
 //! Inputs are filled up with zeros to whole steps, rows to whole tiles.
 
+use std::arch::x86_64::{__m512bh, _mm512_cvtne2ps_pbh, _mm512_loadu_ps};
+use std::mem::transmute;
 use std::ops::Range;
 
 use pulp::bytemuck::cast_slice_mut;
 use pulp::{Simd, WithSimd};
 
 use super::{PANEL, Product};
+use crate::activation::Activation;
 use crate::buffer::Buffer;
 use crate::storage::Aligned;
 use crate::tiles::{BLOCK_COLUMNS, BLOCK_ROWS, Block, STEP, STEP_WEIGHTS, TILE_ROWS, Tiles, Unit};
@@ -75,21 +78,26 @@ pub(super) fn multiply(vectors: Vectors, matrix: &TiledMatrix, product: Product<
     multiply_with(&mut Unit::new(permission), vectors, matrix, product);
 }
 
+/// bf16 has eight bits: a coarser GELU does no harm, and takes as much time as some products.
+fn coarse(activation: Activation) -> Activation {
+    match activation {
+        Activation::Gelu => Activation::CoarseGelu,
+        other => other,
+    }
+}
+
 fn multiply_with(
     tiles: &mut impl Tiles,
     vectors: Vectors,
     matrix: &TiledMatrix,
-    product: Product<'_>,
+    mut product: Product<'_>,
 ) {
+    product.ending.activation = coarse(product.ending.activation);
     let stride = matrix.n_steps * STEP;
     let filled = product.n_rows.next_multiple_of(TILE_ROWS);
     let mut rounded = Buffer::take(filled * stride / 2);
     let rounded: &mut [u16] = cast_slice_mut(&mut rounded);
-    vectors.run(RoundRows {
-        product: &product,
-        stride,
-        rounded,
-    });
+    round_rows(vectors, &product, stride, rounded);
     vectors.run(Multiply {
         tiles,
         rows: rounded,
@@ -97,6 +105,58 @@ fn multiply_with(
         matrix,
         product,
     });
+}
+
+/// Rounds rows and fills them up to `stride` values, and with rows of zeros to whole tiles.
+fn round_rows(vectors: Vectors, product: &Product<'_>, stride: usize, rounded: &mut [u16]) {
+    let work = RoundRows {
+        product,
+        stride,
+        rounded,
+    };
+    // CPUs with tiles have an instruction for it; the model of tiles may run on others.
+    if has_rounding() && matches!(vectors.kind(), Kind::Amx(..)) {
+        // SAFETY: the instructions are there.
+        #[allow(unsafe_code, reason = "a function for instructions just asked for")]
+        unsafe {
+            round_with_instruction(work);
+        }
+    } else {
+        vectors.run(work);
+    }
+}
+
+fn has_rounding() -> bool {
+    is_x86_feature_detected!("avx512bf16")
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+/// # Safety
+/// There are AVX-512 and its extension for bf16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[allow(unsafe_code, reason = "a function for instructions")]
+unsafe fn round_with_instruction(work: RoundRows<'_>) {
+    work.each_piece(
+        #[inline(always)]
+        |values, out| {
+            let (values, last_values) = values.as_chunks::<32>();
+            let (out, last_out) = out.as_chunks_mut::<32>();
+            for (out, values) in out.iter_mut().zip(values) {
+                let half = |index: usize| {
+                    // SAFETY: sixteen of the 32 values.
+                    unsafe { _mm512_loadu_ps(values[16 * index..].as_ptr()) }
+                };
+                let both = _mm512_cvtne2ps_pbh(half(1), half(0));
+                // SAFETY: as many bits as 32 values of 16 have; any are such values.
+                *out = unsafe { transmute::<__m512bh, [u16; 32]>(both) };
+            }
+            for (out, value) in last_out.iter_mut().zip(last_values) {
+                *out = round(*value);
+            }
+        },
+    );
 }
 
 struct RoundRows<'a> {
@@ -110,6 +170,21 @@ impl WithSimd for RoundRows<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
+        self.each_piece(
+            #[inline(always)]
+            |values, out| {
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = round(*value);
+                }
+            },
+        );
+    }
+}
+
+impl RoundRows<'_> {
+    /// Calls `round` for each piece of each row and its place.
+    #[inline(always)]
+    fn each_piece(self, round: impl Fn(&[f32], &mut [u16])) {
         let Product {
             rows,
             n_rows,
@@ -125,10 +200,7 @@ impl WithSimd for RoundRows<'_> {
             let (out, rest) = out.split_at_mut(n_inputs);
             rest.fill(0);
             for (piece, out) in out.chunks_exact_mut(len).enumerate() {
-                let values = rows.piece(row, piece, len);
-                for (out, value) in out.iter_mut().zip(values) {
-                    *out = round(*value);
-                }
+                round(rows.piece(row, piece, len), out);
             }
         }
     }
@@ -222,6 +294,50 @@ mod tests {
             match value.is_nan() {
                 true => assert!(bf16::from_bits(found).is_nan()),
                 false => assert_eq!(found, wanted.to_bits(), "{value}"),
+            }
+        }
+    }
+
+    /// Where there is one.
+    #[test]
+    fn instruction_rounds_as_plain_code_does() {
+        if !has_rounding() {
+            println!("skipped: this CPU has no instruction that rounds to bf16");
+            return;
+        }
+        let mut state = 1u32;
+        let mut values: Vec<f32> = (0..100_000)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                f32::from_bits(state)
+            })
+            .collect();
+        values.extend([f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, f32::MAX]);
+        let mut out = [];
+        let product = Product {
+            rows: RowView::whole(&values, values.len()),
+            n_rows: 1,
+            n_inputs: values.len(),
+            bias: &[],
+            columns: 0..0,
+            ending: Ending::PLAIN,
+            out: &mut out,
+        };
+        let stride = values.len().next_multiple_of(STEP);
+        let mut rounded = vec![1; TILE_ROWS * stride];
+        for vectors in Vectors::all() {
+            rounded.fill(1);
+            round_rows(vectors, &product, stride, &mut rounded);
+            let (row, filling) = rounded.split_at(values.len());
+            assert!(filling.iter().all(|value| *value == 0));
+            for (found, value) in row.iter().zip(&values) {
+                let found = bf16::from_bits(*found);
+                match (value.is_nan(), value.is_subnormal()) {
+                    (true, _) => assert!(found.is_nan()),
+                    // The instruction takes them for zero.
+                    (_, true) => assert!(found.to_f32().abs() <= 1.2e-38),
+                    _ => assert_eq!(found.to_bits(), round(*value), "{value}"),
+                }
             }
         }
     }
