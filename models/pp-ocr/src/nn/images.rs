@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use quire_kernels::Buffer;
 
-use super::HostMap;
 use super::host::is_host;
+use super::{FeatureMap, HostMap};
 
 /// Images of one size, one after the other, pixel by pixel: `[n, height, width, 3]`.
 #[derive(Debug)]
@@ -52,6 +52,10 @@ impl Images {
 
 /// Images where a network can be walked over them.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one of it for each walk of a network"
+)]
 pub(crate) enum Input {
     Host(HostMap),
     Device(Tensor<4>),
@@ -69,7 +73,6 @@ impl From<Tensor<4>> for Input {
 impl Input {
     /// `[n, channels, height, width]`
     pub(crate) fn dims(&self) -> [usize; 4] {
-        use super::FeatureMap;
         match self {
             Self::Host(images) => images.dims(),
             Self::Device(images) => images.dims(),
