@@ -158,7 +158,6 @@ impl Work<'_> {
             width,
             out_width,
             before,
-            weights,
             bias,
         };
         let mut y = self.lines.start;
@@ -173,14 +172,15 @@ impl Work<'_> {
                 let seen = &image[(top - above) * width * vectors..];
                 // As the compiler does not know it: it would lay out all rows one after the other,
                 // with more places than it has registers for.
-                let n_rows = black_box(H);
-                lines.two::<W, S>(seen, n_rows, now);
+                let n = black_box(H);
+                lines.two::<W, S>(Rows { seen, weights, n }, now);
             } else {
                 // Rows of the kernel that lie inside the image.
                 let rows = above.saturating_sub(top)..H.min(height + above - top);
                 let seen = &image[(top + rows.start - above) * width * vectors..];
                 let weights = &weights[rows.start * W * vectors..];
-                lines.one::<W, S>(seen, weights, rows.len(), now);
+                let n = rows.len();
+                lines.one::<W, S>(Rows { seen, weights, n }, now);
             }
             out = later;
             y += n_lines;
@@ -228,7 +228,6 @@ struct Lines<'a, V: Simd> {
     out_width: usize,
     /// Columns of zeros before a line.
     before: usize,
-    weights: &'a [V::f32s],
     bias: &'a [V::f32s],
 }
 
@@ -246,6 +245,7 @@ struct Run {
 }
 
 /// Rows of the kernel: the image from the line on that the first one sees, and weights.
+#[derive(Clone, Copy)]
 struct Rows<'a, V: Simd> {
     seen: &'a [V::f32s],
     weights: &'a [V::f32s],
@@ -253,23 +253,12 @@ struct Rows<'a, V: Simd> {
 }
 
 impl<V: Simd> Lines<'_, V> {
-    /// A line of the output that sees `n_rows` rows of the kernel, from where these begin.
+    /// A line of the output that sees these rows of the kernel.
     #[inline(always)]
-    fn one<const W: usize, const S: usize>(
-        &self,
-        seen: &[V::f32s],
-        weights: &[V::f32s],
-        n_rows: usize,
-        out: &mut [V::f32s],
-    ) {
+    fn one<const W: usize, const S: usize>(&self, rows: Rows<'_, V>, out: &mut [V::f32s]) {
         self.check(out.len());
         let mut next = 0;
         while let Some(run) = self.run::<W, S>(&mut next) {
-            let rows = Rows {
-                seen,
-                weights,
-                n: n_rows,
-            };
             match run.sees_all {
                 true => self.run_of_one::<W, S, true>(&run, rows, out),
                 false => self.run_of_one::<W, S, false>(&run, rows, out),
@@ -313,21 +302,11 @@ impl<V: Simd> Lines<'_, V> {
     /// Two lines of the output that follow each other in an image that is walked line by line, and
     /// see all rows of the kernel.
     #[inline(always)]
-    fn two<const W: usize, const S: usize>(
-        &self,
-        seen: &[V::f32s],
-        n_rows: usize,
-        out: &mut [V::f32s],
-    ) {
+    fn two<const W: usize, const S: usize>(&self, rows: Rows<'_, V>, out: &mut [V::f32s]) {
         let (upper, lower) = out.split_at_mut(self.out_width * self.vectors);
         self.check(upper.len().min(lower.len()));
         let mut next = 0;
         while let Some(run) = self.run::<W, S>(&mut next) {
-            let rows = Rows {
-                seen,
-                weights: self.weights,
-                n: n_rows,
-            };
             match run.sees_all {
                 true => self.run_of_two::<W, S, true>(&run, rows, [upper, lower]),
                 false => self.run_of_two::<W, S, false>(&run, rows, [upper, lower]),

@@ -43,8 +43,8 @@
 //!
 //! # Unsafe code
 //! All of the workspace's stands here: in `tiles`, instructions that the compiler has no functions
-//! for; in `packed::avx2` and `depthwise`, innermost loops over pointers, whose ends are checked
-//! before. Each place says why it is sound.
+//! for; in `packed::tiled`, one that rounds to bf16; in `packed::avx2` and `depthwise`, innermost
+//! loops over pointers, whose ends are checked before. Each place says why it is sound.
 
 mod activation;
 mod attention;

@@ -538,15 +538,6 @@ impl FeatureMap for HostMap {
         output
     }
 
-    fn lines(&self, lines: Range<usize>) -> Self {
-        assert_eq!(self.batch, 1, "lines are those of one map");
-        let line_values = self.width * self.channels;
-        let mut output = Self::new([1, self.channels, lines.len(), self.width]);
-        let values = &self.values()[lines.start * line_values..lines.end * line_values];
-        output.values_mut().copy_from_slice(values);
-        output
-    }
-
     fn stack(mut parts: impl Iterator<Item = Self>, n_lines: usize) -> Self {
         let Some(first) = parts.next() else {
             unreachable!("nothing is stacked of nothing");

@@ -29,9 +29,7 @@ pub(crate) trait FeatureMap: Clone {
     fn convolve(&self, layer: &Convolution) -> Self;
 
     /// Some lines of a convolution.
-    fn convolve_lines(&self, layer: &Convolution, lines: Range<usize>) -> Self {
-        self.convolve(layer).lines(lines)
-    }
+    fn convolve_lines(&self, layer: &Convolution, lines: Range<usize>) -> Self;
 
     /// A level of a feature pyramid: a 1x1 convolution without bias and activation, squeezed, and
     /// the level above it added, of half the height and width, every pixel of which counts for
@@ -76,9 +74,6 @@ pub(crate) trait FeatureMap: Clone {
 
     /// Some lines of maps that are joined so.
     fn concat_lines(parts: &[Self], lines: Range<usize>) -> Self;
-
-    /// A run of lines.
-    fn lines(&self, lines: Range<usize>) -> Self;
 
     /// Maps of batch 1 one below the other, of so many lines together.
     fn stack(parts: impl Iterator<Item = Self>, n_lines: usize) -> Self;

@@ -24,6 +24,13 @@ fn repeated(map: &Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     interpolate(map.clone(), options)
 }
 
+fn some_lines(map: Tensor<4>, lines: Range<usize>) -> Tensor<4> {
+    match lines == (0..map.dims()[2]) {
+        true => map,
+        false => map.slice_dim(2, lines),
+    }
+}
+
 impl FeatureMap for Tensor<4> {
     fn dims(&self) -> [usize; 4] {
         Tensor::dims(self)
@@ -41,6 +48,10 @@ impl FeatureMap for Tensor<4> {
         let options = ConvOptions::new_with_padding(config.stride, config.padding, [1, 1], 1);
         let output = conv2d(self.clone(), layer.weight.val(), bias, options);
         activate(config.activation, output)
+    }
+
+    fn convolve_lines(&self, layer: &Convolution, lines: Range<usize>) -> Self {
+        some_lines(self.convolve(layer), lines)
     }
 
     fn depthwise(&self, layer: &Depthwise) -> Self {
@@ -128,14 +139,7 @@ impl FeatureMap for Tensor<4> {
         let repeated = parts
             .iter()
             .map(|part| repeated(part, [largest[0], largest[1]]));
-        Tensor::cat(repeated.collect(), 1).lines(lines)
-    }
-
-    fn lines(&self, lines: Range<usize>) -> Self {
-        match lines == (0..self.dims()[2]) {
-            true => self.clone(),
-            false => self.clone().slice_dim(2, lines),
-        }
+        some_lines(Tensor::cat(repeated.collect(), 1), lines)
     }
 
     fn stack(parts: impl Iterator<Item = Self>, _n_lines: usize) -> Self {

@@ -66,6 +66,11 @@ impl FeatureMap for WorkMap {
         )
     }
 
+    fn convolve_lines(&self, layer: &Convolution, lines: Range<usize>) -> Self {
+        let all = self.convolve(layer);
+        all.resized(lines.len(), all.dims[3])
+    }
+
     fn depthwise(&self, layer: &Depthwise) -> Self {
         let [batch, channels, height, width] = self.dims;
         let config = &layer.config;
@@ -121,10 +126,6 @@ impl FeatureMap for WorkMap {
     fn concat_lines(parts: &[Self], lines: Range<usize>) -> Self {
         let width = parts.iter().map(|part| part.dims[3]).max();
         joined(parts.iter().cloned(), 1).resized(lines.len(), width.unwrap_or(0))
-    }
-
-    fn lines(&self, lines: Range<usize>) -> Self {
-        self.resized(lines.len(), self.dims[3])
     }
 
     fn stack(parts: impl Iterator<Item = Self>, _n_lines: usize) -> Self {
