@@ -9,9 +9,9 @@ use quire_core::{
     AnswerSink, Engine, EngineError, EngineInfo, Fault, PageAnswer, PageImage, PageRequest,
     PageSource, Recognition, Stage, Trouble, TroubleCode,
 };
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use sha2::{Digest, Sha256};
 
+use crate::crew::{Crew, Parts, Seat};
 use crate::mode::Mode;
 use crate::read::Reader;
 use crate::times::{self, Times};
@@ -26,8 +26,8 @@ pub struct PpOcrOptions {
     pub mode: Mode,
     /// Where the networks run.
     pub device: Device,
-    /// Threads of one instance on the CPU. One is best where there are pages enough for as many
-    /// instances as cores: pages side by side share nothing, layers cut up do.
+    /// Threads of one instance on the CPU. One is best, with as many instances as cores: pages side
+    /// by side share nothing, layers cut up do. Instances without a page help the others.
     pub threads: usize,
 }
 
@@ -47,7 +47,7 @@ pub struct PpOcr {
     info: EngineInfo,
     reader: Reader,
     threads: usize,
-    pool: Arc<ThreadPool>,
+    seat: Arc<Seat>,
 }
 
 impl PpOcr {
@@ -63,12 +63,11 @@ impl PpOcr {
             fault: Fault::Bug,
         })?;
         let info = Self::info_of(mode);
-        let pool = pool(options.threads)?;
         Ok(Self {
             info,
             reader,
             threads: options.threads,
-            pool,
+            seat: join(&Arc::default(), options.threads)?,
         })
     }
 
@@ -83,17 +82,17 @@ impl PpOcr {
         }
     }
 
-    /// Another instance for another thread, over the same weights.
+    /// Another instance for another thread, over the same weights. While it has no page, it
+    /// computes parts of pages that its siblings read.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn fork(&self) -> Result<Self, EngineError> {
-        let pool = pool(self.threads)?;
         Ok(Self {
             info: self.info.clone(),
             reader: self.reader.clone(),
             threads: self.threads,
-            pool,
+            seat: join(self.seat.crew(), self.threads)?,
         })
     }
 
@@ -102,7 +101,7 @@ impl PpOcr {
     /// # Errors
     /// When the page took the engine down; the engine itself goes on.
     pub fn read_page(&self, request: &PageRequest) -> Result<Recognition, Trouble> {
-        self.pool.install(|| self.read_contained(request))
+        self.seat.work(|parts| self.read_contained(parts, request))
     }
 
     /// Reads one page and tells where the time went.
@@ -110,16 +109,16 @@ impl PpOcr {
     /// # Errors
     /// As [`Self::read_page`].
     pub fn read_page_timed(&self, request: &PageRequest) -> Result<(Recognition, Times), Trouble> {
-        let read = || times::recorded(|| self.read_contained(request));
-        let (result, times) = self.pool.install(read);
+        let read = |parts: &Parts| times::recorded(|| self.read_contained(parts, request));
+        let (result, times) = self.seat.work(read);
         result.map(|recognition| (recognition, times))
     }
 
-    fn read_contained(&self, request: &PageRequest) -> Result<Recognition, Trouble> {
+    fn read_contained(&self, parts: &Parts, request: &PageRequest) -> Result<Recognition, Trouble> {
         check(&request.image)?;
         let read = || {
             self.reader
-                .read(&request.image, request.known_lines.clone())
+                .read(parts, &request.image, request.known_lines.clone())
         };
         // Nothing of the reader changes while it reads, so a panic leaves it whole.
         catch_unwind(AssertUnwindSafe(read)).map_err(|panic| {
@@ -145,17 +144,12 @@ impl Engine for PpOcr {
         pages: &mut dyn PageSource,
         answers: &mut dyn AnswerSink,
     ) -> Result<(), EngineError> {
-        let engine = &*self;
-        // The networks take their threads from the pool they run in.
-        engine.pool.install(|| {
-            while let Some(request) = pages.next() {
-                let result = engine.read_contained(&request);
-                answers.answer(PageAnswer {
-                    ticket: request.ticket,
-                    result,
-                });
-            }
-        });
+        while let Some(request) = pages.next() {
+            answers.answer(PageAnswer {
+                ticket: request.ticket,
+                result: self.read_page(&request),
+            });
+        }
         Ok(())
     }
 }
@@ -175,12 +169,8 @@ fn revision(mode: Mode) -> String {
     hex::encode(hash.finalize())
 }
 
-fn pool(threads: usize) -> Result<Arc<ThreadPool>, EngineError> {
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(threads.max(1))
-        .thread_name(|index| format!("{NAME}-{index}"))
-        .build();
-    pool.map(Arc::new).map_err(|error| EngineError {
+fn join(crew: &Arc<Crew>, threads: usize) -> Result<Arc<Seat>, EngineError> {
+    Seat::join(crew, threads, NAME).map_err(|error| EngineError {
         engine: NAME.to_owned(),
         message: format!("no thread could be started: {error}"),
         fault: Fault::Unavailable,

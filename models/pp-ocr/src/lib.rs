@@ -9,10 +9,12 @@
 //! 5. `layout`: the regions of the page;
 //! 6. `quire_layout::compose`: lines and regions become the page's text.
 //!
-//! [`PpOcr`] is all of it as an engine. Geometry, sampling and decoding are plain Rust on slices;
-//! the networks are burn modules and run on any burn device.
+//! [`PpOcr`] is all of it as an engine; `crew` lets engines without a page help the others.
+//! Geometry, sampling and decoding are plain Rust on slices; the networks are burn modules and run
+//! on any burn device.
 
 pub mod classify;
+mod crew;
 pub mod crop;
 pub mod ctc;
 pub mod detect;

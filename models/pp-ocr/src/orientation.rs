@@ -5,10 +5,11 @@
 //! read first. If they read well, as on nearly every page, nothing more is done and their texts
 //! are kept; if not, the angle classifier votes, and the recognizer confirms or refutes it.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use quire_core::{PageImage, Rotation};
 
+use crate::crew::Parts;
 use crate::ctc::ReadText;
 use crate::line::TextLine;
 use crate::read::Reader;
@@ -29,8 +30,8 @@ const SIDEWAYS: f32 = 0.6;
 const DIRECTED: f32 = 2.0;
 
 /// A page turned upright, with its lines.
-pub(crate) struct Upright<'a> {
-    pub(crate) image: Cow<'a, PageImage>,
+pub(crate) struct Upright {
+    pub(crate) image: Arc<PageImage>,
     /// The turn that was made.
     pub(crate) rotation: Rotation,
     pub(crate) lines: Vec<TextLine>,
@@ -39,19 +40,20 @@ pub(crate) struct Upright<'a> {
 }
 
 /// Finds the lines of a page and turns it upright if they say so.
-pub(crate) fn upright<'a>(reader: &Reader, image: &'a PageImage) -> Upright<'a> {
-    let as_given = Candidate::new(reader, Cow::Borrowed(image), Rotation::None);
+pub(crate) fn upright(reader: &Reader, parts: &Parts, image: &Arc<PageImage>) -> Upright {
+    let as_given = Candidate::new(reader, Arc::clone(image), Rotation::None);
     if !is_sideways(&as_given.lines) {
-        return as_given.upside_up(reader).into_upright();
+        return as_given.upside_up(reader, parts).into_upright();
     }
     let turned = image.rotated(Rotation::Quarter);
-    let turned = Candidate::new(reader, Cow::Owned(turned), Rotation::Quarter).upside_up(reader);
+    let turned =
+        Candidate::new(reader, Arc::new(turned), Rotation::Quarter).upside_up(reader, parts);
     if turned.confidence >= READS_BADLY {
         return turned.into_upright();
     }
     // Lines that run downwards and do not read when turned: East Asian columns, or no text.
     let mut as_given = as_given;
-    as_given.read_sample(reader);
+    as_given.read_sample(reader, parts);
     if as_given.confidence >= turned.confidence {
         as_given.into_upright()
     } else {
@@ -60,8 +62,8 @@ pub(crate) fn upright<'a>(reader: &Reader, image: &'a PageImage) -> Upright<'a> 
 }
 
 /// A page turned one way, with its lines and how well a few of them read.
-struct Candidate<'a> {
-    image: Cow<'a, PageImage>,
+struct Candidate {
+    image: Arc<PageImage>,
     rotation: Rotation,
     lines: Vec<TextLine>,
     texts: Vec<Option<ReadText>>,
@@ -69,8 +71,8 @@ struct Candidate<'a> {
     confidence: f32,
 }
 
-impl<'a> Candidate<'a> {
-    fn new(reader: &Reader, image: Cow<'a, PageImage>, rotation: Rotation) -> Self {
+impl Candidate {
+    fn new(reader: &Reader, image: Arc<PageImage>, rotation: Rotation) -> Self {
         let lines = reader.find(&image);
         let texts = vec![None; lines.len()];
         Self {
@@ -83,17 +85,17 @@ impl<'a> Candidate<'a> {
     }
 
     /// This page or the same turned by 180 degrees, whichever reads better.
-    fn upside_up(mut self, reader: &Reader) -> Self {
-        self.read_sample(reader);
+    fn upside_up(mut self, reader: &Reader, parts: &Parts) -> Self {
+        self.read_sample(reader, parts);
         if self.lines.is_empty() || self.confidence >= READS_WELL {
             return self;
         }
         if self.confidence >= READS_BADLY && !self.votes_for_turning(reader) {
             return self;
         }
-        let turned = Cow::Owned(self.image.rotated(Rotation::Half));
+        let turned = Arc::new(self.image.rotated(Rotation::Half));
         let mut turned = Candidate::new(reader, turned, self.rotation.then(Rotation::Half));
-        turned.read_sample(reader);
+        turned.read_sample(reader, parts);
         if turned.confidence > self.confidence + BETTER {
             turned
         } else {
@@ -101,10 +103,10 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    fn read_sample(&mut self, reader: &Reader) {
+    fn read_sample(&mut self, reader: &Reader, parts: &Parts) {
         let sample = longest(&self.lines, SAMPLE);
         let sampled: Vec<TextLine> = sample.iter().map(|&index| self.lines[index]).collect();
-        let texts = reader.read_sample(&self.image, &sampled);
+        let texts = reader.read_sample(parts, &self.image, &sampled);
         let n_chars: usize = texts.iter().map(|text| text.n_chars).sum();
         let sum: f32 = texts
             .iter()
@@ -129,7 +131,7 @@ impl<'a> Candidate<'a> {
         2 * n_against > votes.len()
     }
 
-    fn into_upright(self) -> Upright<'a> {
+    fn into_upright(self) -> Upright {
         let Self {
             image,
             rotation,

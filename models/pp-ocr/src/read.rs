@@ -1,20 +1,22 @@
 //! One page from pixels to a recognition.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Device;
 use quire_core::{Flag, Line, PageImage, Quad, Recognition, Rotation};
-use quire_layout::{PageInput, compose};
+use quire_layout::{PageInput, Region, compose};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::classify::{AngleClassifier, upside_down};
+use crate::crew::{Offered, Parts};
 use crate::ctc::ReadText;
 use crate::detect::{TextDetector, find_lines};
 use crate::layout::{LayoutDetector, find_regions};
 use crate::line::TextLine;
 use crate::mode::Mode;
 use crate::orientation::{self, Upright};
-use crate::recognize::{TextRecognizer, read_lines, squeeze_for};
+use crate::recognize::LineReader;
 use crate::times::{self, Stage};
 use crate::weights::WeightsError;
 
@@ -40,36 +42,42 @@ pub(crate) struct Reader {
     pub(crate) device: Device,
     pub(crate) detector: TextDetector,
     pub(crate) classifier: AngleClassifier,
-    pub(crate) recognizer: TextRecognizer,
-    pub(crate) layout: LayoutDetector,
-    pub(crate) charset: Vec<&'static str>,
+    /// Shared with whoever helps with a page.
+    pub(crate) lines: Arc<LineReader>,
+    pub(crate) layout: Arc<LayoutDetector>,
 }
 
 impl Reader {
     pub(crate) fn load(mode: Mode, device: &Device) -> Result<Self, WeightsError> {
-        let recognizer = TextRecognizer::of(mode, device)?;
         Ok(Self {
             detector: TextDetector::of(mode, device)?,
             classifier: AngleClassifier::load(device)?,
-            layout: LayoutDetector::load(device)?,
-            charset: recognizer.charset().collect(),
-            recognizer,
+            lines: Arc::new(LineReader::load(mode, device)?),
+            layout: Arc::new(LayoutDetector::load(device)?),
             device: device.clone(),
         })
     }
 
     /// Reads a page, or gives it structure if its lines are known.
-    pub(crate) fn read(&self, image: &PageImage, known_lines: Option<Vec<Line>>) -> Recognition {
+    pub(crate) fn read(
+        &self,
+        parts: &Parts,
+        image: &Arc<PageImage>,
+        known_lines: Option<Vec<Line>>,
+    ) -> Recognition {
         let start = Instant::now();
         let mut recognition = match known_lines {
-            Some(lines) => self.compose(image, lines),
-            None => self.read_pixels(image),
+            Some(lines) => {
+                let regions = self.find_regions(parts, image);
+                compose_page(image, lines, parts.wait(regions))
+            }
+            None => self.read_pixels(parts, image),
         };
-        recognition.infer = start.elapsed();
+        recognition.infer = parts.spent_since(start);
         recognition
     }
 
-    fn read_pixels(&self, image: &PageImage) -> Recognition {
+    fn read_pixels(&self, parts: &Parts, image: &Arc<PageImage>) -> Recognition {
         if image.width.min(image.height) < MIN_EDGE {
             return Recognition {
                 lines: Some(Vec::new()),
@@ -81,8 +89,10 @@ impl Reader {
             rotation,
             lines,
             mut texts,
-        } = orientation::upright(self, image);
-        self.read_rest(&image, &lines, &mut texts);
+        } = orientation::upright(self, parts, image);
+        // Takes longer than any batch of lines, so it is begun first.
+        let regions = self.find_regions(parts, &image);
+        self.read_rest(parts, &image, &lines, &mut texts);
         let (mut kept, mut read) = (Vec::new(), Vec::new());
         for (line, text) in lines.iter().zip(texts) {
             let text = text.unwrap_or_default();
@@ -93,7 +103,7 @@ impl Reader {
             kept.push(line_of(&image, line, trimmed, text.confidence));
             read.push((text.confidence, text.n_chars));
         }
-        let mut recognition = self.compose(&image, kept);
+        let mut recognition = compose_page(&image, kept, parts.wait(regions));
         recognition.rotation = rotation;
         (recognition.confidence, recognition.confidence_p10) = summary(read);
         if rotation != Rotation::None {
@@ -118,19 +128,14 @@ impl Reader {
     }
 
     /// Reads the first few lines of a page.
-    pub(crate) fn read_sample(&self, image: &PageImage, lines: &[TextLine]) -> Vec<ReadText> {
-        self.read_lines(image, lines, self.recognizer.first_squeeze())
-    }
-
-    fn read_lines(&self, image: &PageImage, lines: &[TextLine], squeeze: f32) -> Vec<ReadText> {
-        read_lines(
-            &self.recognizer,
-            &self.charset,
-            &self.device,
-            image,
-            lines,
-            squeeze,
-        )
+    pub(crate) fn read_sample(
+        &self,
+        parts: &Parts,
+        image: &Arc<PageImage>,
+        lines: &[TextLine],
+    ) -> Vec<ReadText> {
+        let squeeze = self.lines.recognizer.first_squeeze();
+        self.lines.read(parts, image, lines, squeeze)
     }
 
     pub(crate) fn upside_down(&self, image: &PageImage, lines: &[TextLine]) -> Vec<f32> {
@@ -139,16 +144,20 @@ impl Reader {
     }
 
     /// Reads the lines without a text, and upside down those that read badly and look so.
-    fn read_rest(&self, image: &PageImage, lines: &[TextLine], texts: &mut [Option<ReadText>]) {
-        let squeeze = squeeze_for(&self.recognizer, lines, texts);
+    fn read_rest(
+        &self,
+        parts: &Parts,
+        image: &Arc<PageImage>,
+        lines: &[TextLine],
+        texts: &mut [Option<ReadText>],
+    ) {
+        let squeeze = self.lines.squeeze_for(lines, texts);
         let rest: Vec<usize> = (0..lines.len())
             .filter(|&index| texts[index].is_none())
             .collect();
         let unread: Vec<TextLine> = rest.iter().map(|&index| lines[index]).collect();
-        for (index, text) in rest
-            .into_iter()
-            .zip(self.read_lines(image, &unread, squeeze))
-        {
+        let read = self.lines.read(parts, image, &unread, squeeze);
+        for (index, text) in rest.into_iter().zip(read) {
             texts[index] = Some(text);
         }
         let confidence = |index: usize| texts[index].as_ref().map_or(0.0, |text| text.confidence);
@@ -167,10 +176,8 @@ impl Reader {
             .iter()
             .map(|&index| lines[index].half_turned())
             .collect();
-        for (index, text) in doubtful
-            .into_iter()
-            .zip(self.read_lines(image, &turned, squeeze))
-        {
+        let read = self.lines.read(parts, image, &turned, squeeze);
+        for (index, text) in doubtful.into_iter().zip(read) {
             let before = texts[index].as_ref().map_or(0.0, |text| text.confidence);
             if text.confidence > before {
                 texts[index] = Some(text);
@@ -178,27 +185,33 @@ impl Reader {
         }
     }
 
-    fn compose(&self, image: &PageImage, lines: Vec<Line>) -> Recognition {
-        let regions = if image.width.min(image.height) < MIN_EDGE {
-            Vec::new()
-        } else {
-            let find = || find_regions(&self.layout, &self.device, image);
+    fn find_regions(&self, parts: &Parts, image: &Arc<PageImage>) -> Offered<Vec<Region>> {
+        let (layout, device) = (Arc::clone(&self.layout), self.device.clone());
+        let image = Arc::clone(image);
+        parts.offer(move || {
+            if image.width.min(image.height) < MIN_EDGE {
+                return Vec::new();
+            }
+            let find = || find_regions(&layout, &device, &image);
             times::stage(Stage::Layout, find)
-        };
-        let input = PageInput {
-            width_px: image.width,
-            height_px: image.height,
-            lines,
-            regions,
-            image: Some(image),
-        };
-        let page = times::stage(Stage::Compose, || compose(input));
-        Recognition {
-            text: page.text,
-            blocks: page.blocks,
-            lines: Some(page.lines),
-            ..Recognition::default()
-        }
+        })
+    }
+}
+
+fn compose_page(image: &PageImage, lines: Vec<Line>, regions: Vec<Region>) -> Recognition {
+    let input = PageInput {
+        width_px: image.width,
+        height_px: image.height,
+        lines,
+        regions,
+        image: Some(image),
+    };
+    let page = times::stage(Stage::Compose, || compose(input));
+    Recognition {
+        text: page.text,
+        blocks: page.blocks,
+        lines: Some(page.lines),
+        ..Recognition::default()
     }
 }
 

@@ -76,6 +76,20 @@ thread_local! {
     static RECORDED: RefCell<Option<Times>> = const { RefCell::new(None) };
 }
 
+/// Whether somebody records on this thread.
+pub(crate) fn is_recorded() -> bool {
+    RECORDED.with_borrow(Option::is_some)
+}
+
+/// Notes what was recorded on another thread.
+pub(crate) fn add(others: &Times) {
+    RECORDED.with_borrow_mut(|recorded| {
+        if let Some(times) = recorded {
+            times.add(others);
+        }
+    });
+}
+
 /// Runs `work` and tells where its time on this thread went.
 pub(crate) fn recorded<T>(work: impl FnOnce() -> T) -> (T, Times) {
     RECORDED.set(Some(Times::default()));

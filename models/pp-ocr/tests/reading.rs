@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use pp_ocr::detect::postprocess::{ProbabilityMap, lines_of};
 use pp_ocr::{PpOcr, PpOcrOptions};
@@ -32,13 +33,21 @@ fn page(name: &str) -> PageImage {
 }
 
 fn read(image: PageImage) -> Recognition {
+    read_with(&ENGINE.lock().unwrap(), image)
+}
+
+/// What is on a page, without the time it took.
+fn read_with(engine: &PpOcr, image: PageImage) -> Recognition {
     let request = PageRequest {
         ticket: 0,
         image: Arc::new(image),
         known_lines: None,
         mode: None,
     };
-    ENGINE.lock().unwrap().read_page(&request).unwrap()
+    Recognition {
+        infer: Duration::ZERO,
+        ..engine.read_page(&request).unwrap()
+    }
 }
 
 /// Letters that differ, white space aside.
@@ -249,6 +258,17 @@ fn every_page_is_answered_once_and_a_fork_answers_alike() {
     for (own, other) in answers.iter().zip(thread.join().unwrap()) {
         let text = |answer: &PageAnswer| answer.result.clone().map(|page| (page.text, page.lines));
         assert_eq!(text(own), text(&other));
+    }
+}
+
+#[test]
+fn page_reads_alike_whoever_helps() {
+    let alone = PpOcr::load(PpOcrOptions::default()).unwrap();
+    let helped = PpOcr::load(PpOcrOptions::default()).unwrap();
+    let _idle: Vec<PpOcr> = (0..2).map(|_| helped.fork().unwrap()).collect();
+    for name in ["en.png", "zh.png"] {
+        let read = |engine| read_with(engine, page(name));
+        assert_eq!(read(&helped), read(&alone), "{name}");
     }
 }
 
