@@ -44,7 +44,8 @@
 //! # Unsafe code
 //! All of the workspace's stands here: in `tiles`, instructions that the compiler has no functions
 //! for; in `packed::tiled`, one that rounds to bf16; in `packed::avx2` and `depthwise`, innermost
-//! loops over pointers, whose ends are checked before. Each place says why it is sound.
+//! loops over pointers, whose ends are checked before, and places where the compiler is kept from
+//! reordering. Each place says why it is sound.
 
 mod activation;
 mod attention;

@@ -12,18 +12,25 @@
               checks out of the innermost loops"
 )]
 
+use std::arch::asm;
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_castps_pd, _mm_movehl_ps, _mm_store_sd, _mm_store_ss, _mm_storeu_ps,
-    _mm256_add_epi32, _mm256_add_ps, _mm256_castps256_ps128, _mm256_cmpgt_epi32,
-    _mm256_cvtepi32_ps, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_fmsub_ps, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maskload_ps, _mm256_max_ps, _mm256_min_ps,
-    _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_storeu_ps,
+    __m128i, __m256, __m256i, _mm_and_ps, _mm_castps_pd, _mm_castsi128_ps, _mm_cmpgt_epi32,
+    _mm_cmpgt_ps, _mm_cmplt_ps, _mm_div_ps, _mm_max_epu32, _mm_movehl_ps, _mm_mul_ps, _mm_or_ps,
+    _mm_set1_epi32, _mm_set1_ps, _mm_setr_epi32, _mm_setzero_ps, _mm_store_sd, _mm_store_ss,
+    _mm_storeu_ps, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castps256_ps128,
+    _mm256_castsi256_si128, _mm256_cmpgt_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_epi32,
+    _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_fmsub_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maskload_ps, _mm256_max_epu32,
+    _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_packs_epi32, _mm256_permute4x64_epi64,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_setzero_si256,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
+    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
 };
 use std::hint::black_box;
 
 use pulp::x86::V3;
 
+use super::fixed::nearest;
 use super::{PANEL, Product, RowView};
 use crate::activation::{Activation, GELU as FIT, activate};
 use crate::vectors::Vectors;
@@ -49,18 +56,9 @@ pub(super) fn multiply_floats(
     panels: &[f32],
     mut product: Product<'_>,
 ) {
-    let RowView {
-        values,
-        stride,
-        n_pieces,
-        piece_stride,
-    } = product.rows;
-    let len = product.n_inputs / n_pieces;
-    let last = (product.n_rows - 1) * stride + (n_pieces - 1) * piece_stride;
-    assert!(values.len() >= last + len, "all pieces of all rows");
     let blocks = Floats {
         rows: product.rows,
-        len,
+        len: piece_len(&product),
         panels,
         bias: product.bias,
     };
@@ -108,6 +106,56 @@ pub(super) fn multiply_pairs(
     check(&product, (pairs.panels.len() / pairs.n_pairs).min(n_packed));
     // SAFETY: AVX2 and FMA are there, as `V3` says, and shapes are checked.
     unsafe { multiply(pairs, vectors, &mut product) }
+}
+
+/// Rounds rows to whole numbers of at most `greatest`, and gives what one stands for in each.
+///
+/// # Panics
+/// When shapes do not fit.
+pub(super) fn round_rows(
+    _avx2: V3,
+    product: &Product<'_>,
+    greatest: f32,
+    rounded: &mut [i16],
+    scales: &mut [f32],
+) {
+    let (n_rows, n_inputs) = (product.n_rows, product.n_inputs);
+    let len = piece_len(product);
+    let room = rounded.len() >= n_rows * n_inputs && scales.len() >= n_rows;
+    assert!(room, "room for all rows and their scales");
+    let rows = Unrounded {
+        rows: product.rows,
+        len,
+        greatest,
+    };
+    let mut row = 0;
+    // SAFETY: AVX2 and FMA are there, as `V3` says; all rows are, and so is their room.
+    unsafe {
+        while row + 4 <= n_rows {
+            let to = rounded.as_mut_ptr().add(row * n_inputs);
+            rows.round::<4>(row, to, &mut scales[row..]);
+            row += 4;
+        }
+        while row < n_rows {
+            let to = rounded.as_mut_ptr().add(row * n_inputs);
+            rows.round::<1>(row, to, &mut scales[row..]);
+            row += 1;
+        }
+    }
+}
+
+/// Values of a piece of a row. Panics unless all pieces of all rows are there.
+fn piece_len(product: &Product<'_>) -> usize {
+    let RowView {
+        values,
+        stride,
+        n_pieces,
+        piece_stride,
+    } = product.rows;
+    let len = product.n_inputs / n_pieces;
+    let last = (product.n_rows - 1) * stride + (n_pieces - 1) * piece_stride;
+    assert!(values.len() >= last + len, "all pieces of all rows");
+    len
 }
 
 /// Panics unless there are packed columns, bias and room for all columns of the product.
@@ -313,6 +361,118 @@ unsafe fn add_piece<const R: usize, const V: usize>(
     sums
 }
 
+/// Rows to be rounded.
+struct Unrounded<'a> {
+    rows: RowView<'a>,
+    /// Values of a piece of a row.
+    len: usize,
+    greatest: f32,
+}
+
+impl Unrounded<'_> {
+    /// Rounds `R` rows, four at most, from `row` on. What follows from their greatest magnitudes is
+    /// computed for all of them at once.
+    ///
+    /// # Safety
+    /// AVX2 and FMA are there, and these rows; there is room for them at `to`.
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn round<const R: usize>(&self, row: usize, to: *mut i16, scales: &mut [f32]) {
+        let Self {
+            rows,
+            len,
+            greatest,
+        } = *self;
+        let whole = len / (2 * LANES) * (2 * LANES);
+        let piece_of = |index: usize, piece: usize| {
+            let at = (row + index) * rows.stride + piece * rows.piece_stride;
+            rows.values.as_ptr().wrapping_add(at)
+        };
+        let bits_of_magnitude = _mm256_set1_epi32(i32::MAX);
+        let mut most = [_mm256_setzero_si256(); 4];
+        let mut of_rest = [0; 4];
+        for index in 0..R {
+            for piece in 0..rows.n_pieces {
+                let values = piece_of(index, piece);
+                let mut two = [most[index]; 2];
+                for first in (0..whole).step_by(2 * LANES) {
+                    for half in 0..2 {
+                        let from = values.wrapping_add(first + half * LANES).cast();
+                        // SAFETY: values of the piece.
+                        let bits = unsafe { _mm256_loadu_si256(from) };
+                        let magnitude = _mm256_and_si256(bits, bits_of_magnitude);
+                        two[half] = _mm256_max_epu32(two[half], magnitude);
+                    }
+                }
+                most[index] = _mm256_max_epu32(two[0], two[1]);
+                for place in whole..len {
+                    // SAFETY: a value of the piece.
+                    let magnitude = unsafe { (*values.add(place)).abs() };
+                    of_rest[index] = magnitude.to_bits().max(of_rest[index]);
+                }
+            }
+        }
+        let mut most = greatest_of_each(most);
+        if whole < len {
+            let [a, b, c, d] = of_rest.map(u32::cast_signed);
+            most = _mm_max_epu32(most, _mm_setr_epi32(a, b, c, d));
+        }
+        // No number if there is an infinity or what is no number, which have the greatest bits.
+        let beyond = _mm_cmpgt_epi32(most, _mm_set1_epi32(f32::MAX.to_bits().cast_signed()));
+        let most = _mm_or_ps(_mm_castsi128_ps(most), _mm_castsi128_ps(beyond));
+        let scale = _mm_mul_ps(most, _mm_set1_ps(1.0 / greatest));
+        let inverse = _mm_div_ps(_mm_set1_ps(greatest), most);
+        // Where only the least numbers are, the inverse has no place in f32.
+        let is_finite = _mm_cmplt_ps(inverse, _mm_set1_ps(f32::INFINITY));
+        let is_usable = _mm_and_ps(is_finite, _mm_cmpgt_ps(scale, _mm_setzero_ps()));
+        let inverse = _mm_and_ps(inverse, is_usable);
+        let (mut all_scales, mut inverses) = ([0.0; 4], [0.0; 4]);
+        // SAFETY: there is room for four values.
+        unsafe {
+            _mm_storeu_ps(all_scales.as_mut_ptr(), scale);
+            _mm_storeu_ps(inverses.as_mut_ptr(), inverse);
+        }
+        scales[..R].copy_from_slice(&all_scales[..R]);
+        for index in 0..R {
+            let inverse = _mm256_set1_ps(inverses[index]);
+            for piece in 0..rows.n_pieces {
+                let values = piece_of(index, piece);
+                let to = to.wrapping_add((index * rows.n_pieces + piece) * len);
+                for first in (0..whole).step_by(2 * LANES) {
+                    // SAFETY: values of the piece and their room.
+                    unsafe {
+                        let from = values.add(first);
+                        let low = _mm256_mul_ps(_mm256_loadu_ps(from), inverse);
+                        let high = _mm256_mul_ps(_mm256_loadu_ps(from.add(LANES)), inverse);
+                        // To the nearest, to even from the middle; halves of each come in turns.
+                        let mixed =
+                            _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high));
+                        let ordered = _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed);
+                        _mm256_storeu_si256(to.add(first).cast(), ordered);
+                    }
+                }
+                for place in whole..len {
+                    // SAFETY: a value of the piece and its room.
+                    unsafe { *to.add(place) = nearest(*values.add(place) * inverses[index]) };
+                }
+            }
+        }
+    }
+}
+
+/// The greatest value of each of four vectors.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn greatest_of_each([a, b, c, d]: [__m256i; 4]) -> __m128i {
+    let of_two = |a, b| _mm256_max_epu32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let (ab, cd) = (of_two(a, b), of_two(c, d));
+    let all = _mm256_max_epu32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    _mm_max_epu32(
+        _mm256_castsi256_si128(all),
+        _mm256_extracti128_si256::<1>(all),
+    )
+}
+
 impl Blocks for Pairs<'_> {
     unsafe fn block<const R: usize, const V: usize, const A: u8>(
         &self,
@@ -426,20 +586,34 @@ unsafe fn section_of<const R: usize, const V: usize>(
 /// AVX2 and FMA are there, and room for `R` rows.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn put<const R: usize, const V: usize, const A: u8>(sums: [[__m256; V]; R], to: Target) {
+unsafe fn put<const R: usize, const V: usize, const A: u8>(mut sums: [[__m256; V]; R], to: Target) {
     if to.n_columns == V * LANES {
-        for index in 0..R {
-            for vector in 0..V {
-                let at = to.out.wrapping_add(index * to.stride + LANES * vector);
-                // SAFETY: a vector of the block.
-                unsafe {
-                    let sum = match to.adds {
-                        true => _mm256_add_ps(_mm256_loadu_ps(at), sums[index][vector]),
-                        false => sums[index][vector],
-                    };
-                    _mm256_storeu_ps(at, activated::<A>(sum));
+        let at =
+            |index: usize, vector: usize| to.out.wrapping_add(index * to.stride + LANES * vector);
+        if to.adds {
+            for index in 0..R {
+                for vector in 0..V {
+                    // SAFETY: a vector of the block.
+                    let there = unsafe { _mm256_loadu_ps(at(index, vector)) };
+                    sums[index][vector] = _mm256_add_ps(there, sums[index][vector]);
                 }
             }
+        }
+        let (groups, rest) = sums.as_flattened().as_chunks::<TOGETHER>();
+        let n_grouped = groups.len() * TOGETHER;
+        let write = |place: usize, value: __m256| {
+            // SAFETY: a vector of the block.
+            unsafe { _mm256_storeu_ps(at(place / V, place % V), value) }
+        };
+        for (group, sums) in groups.iter().enumerate() {
+            let values = activated::<A, TOGETHER>(*sums);
+            for index in 0..TOGETHER {
+                write(group * TOGETHER + index, values[index]);
+            }
+        }
+        for (index, sum) in rest.iter().enumerate() {
+            let [value] = activated::<A, 1>([*sum]);
+            write(n_grouped + index, value);
         }
         return;
     }
@@ -468,7 +642,8 @@ unsafe fn put_some<const R: usize, const V: usize, const A: u8>(
                     true => _mm256_add_ps(load_some(at, n), sums[index][vector]),
                     false => sums[index][vector],
                 };
-                store_some(at, n, activated::<A>(sum));
+                let [value] = activated::<A, 1>([sum]);
+                store_some(at, n, value);
             }
         }
     }
@@ -521,31 +696,70 @@ unsafe fn store_some(mut to: *mut f32, n: usize, value: __m256) {
 /// maximum or minimum is what comes out when there is one.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn activated<const A: u8>(x: __m256) -> __m256 {
-    match A {
-        RELU => _mm256_max_ps(_mm256_setzero_ps(), x),
-        GELU => gelu(x),
-        HARD_SWISH => {
-            let share = _mm256_fmadd_ps(x, _mm256_set1_ps(1.0 / 6.0), _mm256_set1_ps(0.5));
-            let above = _mm256_max_ps(_mm256_setzero_ps(), share);
-            _mm256_mul_ps(x, _mm256_min_ps(_mm256_set1_ps(1.0), above))
-        }
-        _ => x,
+fn activated<const A: u8, const N: usize>(mut x: [__m256; N]) -> [__m256; N] {
+    if A == GELU {
+        return gelu(x);
     }
+    for x in &mut x {
+        *x = match A {
+            RELU => _mm256_max_ps(_mm256_setzero_ps(), *x),
+            HARD_SWISH => {
+                let share = _mm256_fmadd_ps(*x, _mm256_set1_ps(1.0 / 6.0), _mm256_set1_ps(0.5));
+                let above = _mm256_max_ps(_mm256_setzero_ps(), share);
+                _mm256_mul_ps(*x, _mm256_min_ps(_mm256_set1_ps(1.0), above))
+            }
+            _ => *x,
+        };
+    }
+    x
 }
+
+/// Vectors whose activations are computed side by side. Each step of a polynomial waits for the one
+/// before, and a processor does not look far enough ahead to find the next vector by itself.
+const TOGETHER: usize = 4;
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn gelu(x: __m256) -> __m256 {
-    let above = _mm256_max_ps(_mm256_set1_ps(-FIT.bound), x);
-    let inside = _mm256_min_ps(_mm256_set1_ps(FIT.bound), above);
-    let square = _mm256_mul_ps(inside, inside);
+fn gelu<const N: usize>(x: [__m256; N]) -> [__m256; N] {
+    let (mut above, mut inside, mut place) = (x, x, x);
     let scale = _mm256_set1_ps(2.0 / (FIT.bound * FIT.bound));
-    let place = _mm256_fmsub_ps(square, scale, _mm256_set1_ps(1.0));
-    let mut odd = _mm256_set1_ps(FIT.coefficients[FIT.coefficients.len() - 1]);
-    for power in (0..FIT.coefficients.len() - 1).rev() {
-        odd = _mm256_fmadd_ps(odd, place, _mm256_set1_ps(FIT.coefficients[power]));
+    for index in 0..N {
+        above[index] = _mm256_max_ps(_mm256_set1_ps(-FIT.bound), x[index]);
+        inside[index] = _mm256_min_ps(_mm256_set1_ps(FIT.bound), above[index]);
+        let square = _mm256_mul_ps(inside[index], inside[index]);
+        place[index] = _mm256_fmsub_ps(square, scale, _mm256_set1_ps(1.0));
     }
-    let share = _mm256_fmadd_ps(inside, odd, _mm256_set1_ps(0.5));
-    _mm256_mul_ps(above, share)
+    let last = FIT.coefficients.len() - 1;
+    let mut odd = [_mm256_set1_ps(FIT.coefficients[last]); N];
+    for power in (0..last).rev() {
+        let coefficient = _mm256_set1_ps(FIT.coefficients[power]);
+        for index in 0..N {
+            odd[index] = _mm256_fmadd_ps(odd[index], place[index], coefficient);
+        }
+        if let Some(odd) = odd.first_chunk_mut::<TOGETHER>() {
+            step_for_step(odd);
+        }
+    }
+    for index in 0..N {
+        let share = _mm256_fmadd_ps(inside[index], odd[index], _mm256_set1_ps(0.5));
+        odd[index] = _mm256_mul_ps(above[index], share);
+    }
+    odd
+}
+
+/// Keeps the compiler from computing one vector to its end before it begins the next.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn step_for_step([a, b, c, d]: &mut [__m256; TOGETHER]) {
+    // SAFETY: nothing is done.
+    unsafe {
+        asm!(
+            "/* {a} {b} {c} {d} */",
+            a = inout(ymm_reg) * a,
+            b = inout(ymm_reg) * b,
+            c = inout(ymm_reg) * c,
+            d = inout(ymm_reg) * d,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
 }

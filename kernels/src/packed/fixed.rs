@@ -196,12 +196,14 @@ pub(super) fn multiply(matrix: &FixedMatrix, product: Product<'_>) {
     let (n_rows, n_inputs) = (product.n_rows, product.n_inputs);
     let mut values = Buffer::take(n_rows * n_inputs / 2);
     let mut scales = Buffer::take(n_rows);
-    round_rows(
-        matrix.vectors,
-        &product,
-        cast_slice_mut(&mut values),
-        &mut scales,
-    );
+    let rounded = cast_slice_mut(&mut values);
+    match matrix.chosen {
+        Chosen::Avx2(avx2) => {
+            let greatest = GREATEST_ROW_VALUE;
+            avx2::round_rows(avx2, &product, greatest, rounded, &mut scales);
+        }
+        Chosen::Vnni(_) => round_rows(matrix.vectors, &product, rounded, &mut scales),
+    }
     let pairs: &[i32] = cast_slice(&values);
     match matrix.chosen {
         Chosen::Avx2(avx2) => {
@@ -285,7 +287,7 @@ impl WithSimd for RoundRows<'_, '_> {
 
 /// The nearest whole number, to even from the middle, of a value between -2^15 and 2^15.
 #[inline(always)]
-fn nearest(value: f32) -> i16 {
+pub(super) fn nearest(value: f32) -> i16 {
     // Adding 1.5 * 2^23 leaves it in the low bits.
     (value + 12_582_912.0).to_bits() as i16
 }
@@ -434,6 +436,57 @@ mod tests {
                     // With tiles, values that may be rounded are bf16, of eight bits.
                     let relative = if matrix.kept() == "bf16" { 1e-2 } else { 1e-3 };
                     assert!(error <= exact.abs() * relative, "{value} for {exact}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_rounded_alike_by_loops_of_their_own() {
+        // What the first row holds; the inverse of the last is none.
+        let special = [0.0, f32::NEG_INFINITY, f32::NAN, 3.0, 1e-44];
+        for vectors in Vectors::all() {
+            let Kind::Avx2(avx2) = vectors.kind() else {
+                continue;
+            };
+            for (n_rows, n_inputs, n_pieces) in [
+                (1, 2, 1),
+                (4, 16, 1),
+                (5, 96, 1),
+                (11, 38, 1),
+                (9, 60, 3),
+                (8, 102, 2),
+            ] {
+                for value in special {
+                    let stride = n_inputs / n_pieces + 3;
+                    let mut values: Vec<f32> = (0..(n_rows + n_pieces) * stride)
+                        .map(|index| (index * 7919 % 2003) as f32 / 7.0 - 143.0)
+                        .collect();
+                    values[..n_inputs].fill(value);
+                    let product = Product {
+                        rows: RowView::whole(&values, stride).in_pieces(n_pieces, stride),
+                        n_rows,
+                        n_inputs,
+                        bias: &[],
+                        columns: 0..0,
+                        ending: Ending::PLAIN,
+                        out: &mut [],
+                    };
+                    let room = || (vec![0; n_rows * n_inputs], vec![0.0; n_rows]);
+                    let (mut wanted, mut wanted_scales) = room();
+                    round_rows(vectors, &product, &mut wanted, &mut wanted_scales);
+                    let (mut found, mut scales) = room();
+                    avx2::round_rows(avx2, &product, GREATEST_ROW_VALUE, &mut found, &mut scales);
+                    for row in 0..n_rows {
+                        let (scale, wanted_scale) = (scales[row], wanted_scales[row]);
+                        if wanted_scale.is_nan() {
+                            assert!(scale.is_nan(), "row {row} of {n_rows}");
+                            continue;
+                        }
+                        assert_eq!(scale, wanted_scale, "row {row} of {n_rows}");
+                        let place = row * n_inputs..(row + 1) * n_inputs;
+                        assert_eq!(found[place.clone()], wanted[place], "row {row} of {n_rows}");
+                    }
                 }
             }
         }

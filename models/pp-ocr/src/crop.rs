@@ -15,7 +15,7 @@ pub const LINE_HEIGHT: usize = 48;
 ///
 /// # Shapes
 /// - `pixels`: `[48, room, 3]`, `room` at least `width`; gets blue, green and red from -1 to 1,
-///   and what lies beyond the width stays as it is
+///   and zeros beyond the width
 ///
 /// # Panics
 /// When there is less room.
@@ -51,7 +51,9 @@ pub fn cut(image: &PageImage, line: &TextLine, width: usize, pixels: &mut [f32],
                     samples.place(&columns, [v * across[0], v * across[1]]);
                     samples.add(n_along, &mut sums);
                 }
-                let (line, _) = line[..3 * width].as_chunks_mut::<3>();
+                let (line, beyond) = line.split_at_mut(3 * width);
+                beyond.fill(0.0);
+                let (line, _) = line.as_chunks_mut::<3>();
                 for (pixel, sum) in line.iter_mut().zip(&mut sums) {
                     let color = |channel| (sum[channel] + sum[channel + 3]) * weight - 1.0;
                     *pixel = [color(2), color(1), color(0)];
@@ -187,14 +189,14 @@ mod tests {
         pixels: Vec<f32>,
     }
 
-    /// With room to spare, which has to stay as it is.
+    /// With room to spare, which has to become zeros.
     fn cut(image: &PageImage, line: &TextLine, width: usize) -> LineImage {
         const SPARE: usize = 3;
         let room = width + SPARE;
         let mut pixels = vec![7.0; 3 * LINE_HEIGHT * room];
         super::cut(image, line, width, &mut pixels, room);
         let rows = pixels.chunks_exact(3 * room);
-        assert!(rows.clone().all(|row| row[3 * width..] == [7.0; 3 * SPARE]));
+        assert!(rows.clone().all(|row| row[3 * width..] == [0.0; 3 * SPARE]));
         let pixels = rows.flat_map(|row| &row[..3 * width]).copied().collect();
         LineImage { width, pixels }
     }

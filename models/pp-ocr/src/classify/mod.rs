@@ -27,8 +27,6 @@ pub fn upside_down(
         return Vec::new();
     }
     let mut images = Images::new(lines.len(), [LINE_HEIGHT, WIDTH]);
-    // What a line does not fill.
-    images.values_mut().fill(0.0);
     let targets = images
         .values_mut()
         .chunks_exact_mut(3 * LINE_HEIGHT * WIDTH);

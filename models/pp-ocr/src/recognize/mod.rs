@@ -140,8 +140,6 @@ fn images_of(image: &PageImage, batch: &[(TextLine, usize)]) -> Images {
     let width = batch.iter().map(|&(_, width)| width).max().unwrap_or(0);
     let width = width.next_multiple_of(STEP);
     let mut images = Images::new(batch.len(), [LINE_HEIGHT, width]);
-    // What a line does not fill.
-    images.values_mut().fill(0.0);
     let targets = images
         .values_mut()
         .chunks_exact_mut(3 * LINE_HEIGHT * width);
