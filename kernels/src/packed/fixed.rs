@@ -417,7 +417,7 @@ impl Multiply<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Ending, PackedMatrix, RowView};
+    use super::super::{Ending, PackedMatrix, Rounding, RowView};
     use super::*;
 
     #[test]
@@ -426,7 +426,8 @@ mod tests {
             for (n_inputs, value, weight) in [(768, 3.0, 7.0), (96, -1e4, 1e4), (1536, -1e-6, -2.0)]
             {
                 let shape = [n_inputs, 40];
-                let matrix = PackedMatrix::new(vectors, shape, |_, _| weight, |_| 0.5, true);
+                let matrix =
+                    PackedMatrix::new(vectors, shape, |_, _| weight, |_| 0.5, Rounding::Coarse);
                 let rows = vec![value; n_inputs];
                 let mut out = vec![0.0; 40];
                 matrix.multiply(RowView::whole(&rows, n_inputs), 1, Ending::PLAIN, &mut out);

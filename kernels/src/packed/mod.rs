@@ -51,6 +51,21 @@ enum Weights {
     Tiled(TiledMatrix),
 }
 
+/// How far rows and weights may be rounded before they are multiplied, where that is faster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// Not at all: they are f32.
+    None,
+    /// To the 14 bits of fixed point.
+    Fine,
+    /// To the eight bits of bf16, too.
+    Coarse,
+}
+
+impl Rounding {
+    pub const ALL: [Self; 3] = [Self::None, Self::Fine, Self::Coarse];
+}
+
 /// What happens to a product.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ending {
@@ -83,24 +98,20 @@ impl From<Activation> for Ending {
 }
 
 impl PackedMatrix {
-    /// Packs a matrix given by `(input, output)`, and a bias. Rows and weights of a matrix that
-    /// `may_be_rounded` are multiplied in fixed point or in bf16 where that is faster.
+    /// Packs a matrix given by `(input, output)`, and a bias.
     pub fn new(
         vectors: Vectors,
         [n_inputs, n_outputs]: [usize; 2],
         weight: impl Fn(usize, usize) -> f32 + Sync,
         bias: impl Fn(usize) -> f32,
-        may_be_rounded: bool,
+        rounding: Rounding,
     ) -> Self {
         let packed = n_outputs.next_multiple_of(PANEL);
         let bias = (0..packed).map(|output| match output < n_outputs {
             true => bias(output),
             false => 0.0,
         });
-        let rounded = match may_be_rounded {
-            true => Weights::rounded(vectors, [n_inputs, n_outputs], &weight),
-            false => None,
-        };
+        let rounded = Weights::rounded(vectors, [n_inputs, n_outputs], &weight, rounding);
         let weights =
             rounded.unwrap_or_else(|| Weights::Float(float::pack([n_inputs, n_outputs], &weight)));
         Self {
@@ -199,9 +210,17 @@ impl Weights {
         vectors: Vectors,
         shape: [usize; 2],
         weight: &impl Fn(usize, usize) -> f32,
+        rounding: Rounding,
     ) -> Option<Self> {
-        let tiled = TiledMatrix::new(vectors, shape, weight).map(Self::Tiled);
-        tiled.or_else(|| FixedMatrix::new(vectors, shape, weight).map(Self::Fixed))
+        let fixed = || FixedMatrix::new(vectors, shape, weight).map(Self::Fixed);
+        match rounding {
+            Rounding::None => None,
+            Rounding::Fine => fixed(),
+            Rounding::Coarse => {
+                let tiled = TiledMatrix::new(vectors, shape, weight).map(Self::Tiled);
+                tiled.or_else(fixed)
+            }
+        }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
@@ -209,6 +228,7 @@ impl Weights {
         _vectors: Vectors,
         _shape: [usize; 2],
         _weight: &impl Fn(usize, usize) -> f32,
+        _rounding: Rounding,
     ) -> Option<Self> {
         None
     }

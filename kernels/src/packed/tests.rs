@@ -23,7 +23,7 @@ struct Case {
     offset: usize,
     adds: bool,
     activation: Activation,
-    may_be_rounded: bool,
+    rounding: Rounding,
 }
 
 fn cases() -> impl Strategy<Value = Case> {
@@ -40,10 +40,17 @@ fn cases() -> impl Strategy<Value = Case> {
         0usize..9,
         any::<bool>(),
         activation,
-        any::<bool>(),
+        prop::sample::select(&Rounding::ALL[..]),
     )
         .prop_map(
-            |((n_rows, n_pieces, piece, n_outputs), between, offset, adds, activation, rounded)| {
+            |(
+                (n_rows, n_pieces, piece, n_outputs),
+                between,
+                offset,
+                adds,
+                activation,
+                rounding,
+            )| {
                 Case {
                     n_rows,
                     n_pieces,
@@ -53,7 +60,7 @@ fn cases() -> impl Strategy<Value = Case> {
                     offset,
                     adds,
                     activation,
-                    may_be_rounded: rounded,
+                    rounding,
                 }
             },
         )
@@ -82,7 +89,7 @@ fn check(vectors: Vectors, case: &Case) {
     let n_inputs = n_pieces * piece;
     let weight = |input: usize, output: usize| value(3 * input + 17 * output);
     let shape = [n_inputs, n_outputs];
-    let matrix = PackedMatrix::new(vectors, shape, weight, value, case.may_be_rounded);
+    let matrix = PackedMatrix::new(vectors, shape, weight, value, case.rounding);
     let (stride, piece_stride) = (piece + case.between, n_rows * (piece + case.between) + 5);
     // Begins where vectors do not.
     let mut values = vec![f32::NAN; case.offset + n_pieces * piece_stride];
@@ -140,10 +147,10 @@ proptest! {
 #[test]
 fn what_is_no_number_reaches_all_outputs_of_its_row_and_no_other() {
     for vectors in Vectors::all() {
-        for may_be_rounded in [false, true] {
+        for rounding in Rounding::ALL {
             for bad in [f32::NAN, f32::INFINITY] {
                 let weight = |input: usize, output: usize| value(3 * input + output) + 2.0;
-                let matrix = PackedMatrix::new(vectors, [98, 45], weight, value, may_be_rounded);
+                let matrix = PackedMatrix::new(vectors, [98, 45], weight, value, rounding);
                 let mut rows = vec![1.0; 15 * 98];
                 rows[7 * 98 + 97] = bad;
                 let mut out = vec![0.0; 15 * 45];
@@ -176,7 +183,8 @@ fn products_end_as_activations_do_by_themselves() {
     ];
     for vectors in Vectors::all() {
         for activation in ALL {
-            let matrix = PackedMatrix::new(vectors, [1, WIDTH], |_, _| 1.0, |_| 0.0, false);
+            let matrix =
+                PackedMatrix::new(vectors, [1, WIDTH], |_, _| 1.0, |_| 0.0, Rounding::None);
             let mut out = [0.0; 12 * WIDTH];
             let rows = RowView::whole(&special, 1);
             matrix.multiply(rows, special.len(), activation.into(), &mut out);
@@ -199,13 +207,13 @@ fn products_end_as_activations_do_by_themselves() {
 #[test]
 fn columns_of_a_product_are_those_of_the_whole() {
     for vectors in Vectors::all() {
-        for may_be_rounded in [false, true] {
+        for rounding in Rounding::ALL {
             let matrix = PackedMatrix::new(
                 vectors,
                 [100, 150],
                 |i, o| value(i + 3 * o),
                 value,
-                may_be_rounded,
+                rounding,
             );
             let rows: Vec<f32> = (0..20 * 100).map(value).collect();
             let rows = RowView::whole(&rows, 100);
@@ -223,8 +231,8 @@ fn columns_of_a_product_are_those_of_the_whole() {
 #[test]
 fn zeros_give_the_bias() {
     for vectors in Vectors::all() {
-        for may_be_rounded in [false, true] {
-            let matrix = PackedMatrix::new(vectors, [0, 33], |_, _| 1.0, value, may_be_rounded);
+        for rounding in Rounding::ALL {
+            let matrix = PackedMatrix::new(vectors, [0, 33], |_, _| 1.0, value, rounding);
             let mut out = [7.0; 2 * 33];
             matrix.multiply(RowView::whole(&[], 0), 2, Ending::PLAIN, &mut out);
             for out in out.chunks_exact(33) {
@@ -232,7 +240,8 @@ fn zeros_give_the_bias() {
             }
         }
         for (row, weight) in [(0.0, 1.0), (1.0, 0.0), (0.0, 0.0), (1e-42, 1.0)] {
-            let matrix = PackedMatrix::new(vectors, [100, 33], |_, _| weight, |_| 0.5, true);
+            let matrix =
+                PackedMatrix::new(vectors, [100, 33], |_, _| weight, |_| 0.5, Rounding::Coarse);
             let rows = [row; 100];
             let mut out = [0.0; 33];
             matrix.multiply(RowView::whole(&rows, 100), 1, Ending::PLAIN, &mut out);

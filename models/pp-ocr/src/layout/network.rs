@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, s};
+use quire_kernels::Rounding;
 
 use crate::nn::{
     Activation, Convolution, ConvolutionConfig, FeatureMap, Input, Separable, SeparableConfig,
@@ -193,6 +194,7 @@ impl Neck {
         for (level, tap) in TAPS.into_iter().enumerate() {
             let layer = ConvolutionConfig::new(BLOCKS[tap].0, WIDTH, 1)
                 .activation(Activation::HardSwish)
+                .rounded(Rounding::Fine)
                 .load(weights, &format!("neck.reduce.{level}"))?;
             reduce.push(layer);
         }
@@ -262,6 +264,7 @@ impl CrossStage {
         let mut layer = |part: &str, channels_in, channels_out| {
             ConvolutionConfig::new(channels_in, channels_out, 1)
                 .activation(Activation::HardSwish)
+                .rounded(Rounding::Fine)
                 .load(weights, &format!("{name}.{part}"))
         };
         Ok(Self {

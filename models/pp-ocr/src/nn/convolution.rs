@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use quire_kernels::{DepthwiseKernel, DepthwiseShape, PackedMatrix, Vectors};
+use quire_kernels::{DepthwiseKernel, DepthwiseShape, PackedMatrix, Rounding, Vectors};
 
 use super::Activation;
 use super::host::is_host;
@@ -20,9 +20,8 @@ pub(crate) struct ConvolutionConfig {
     /// Zeros before and after, of height and of width.
     pub(crate) padding: [(usize, usize); 2],
     pub(crate) has_bias: bool,
-    /// Whether its product may be computed in fixed point; for 1x1 kernels that are the bulk of
-    /// the work.
-    pub(crate) may_be_rounded: bool,
+    /// For 1x1 kernels, which are the bulk of the work.
+    pub(crate) rounding: Rounding,
     pub(crate) activation: Activation,
 }
 
@@ -37,7 +36,7 @@ impl ConvolutionConfig {
             stride: [1, 1],
             padding: [padding; 2],
             has_bias: true,
-            may_be_rounded: false,
+            rounding: Rounding::None,
             activation: Activation::Identity,
         }
     }
@@ -50,12 +49,9 @@ impl ConvolutionConfig {
         Self { activation, ..self }
     }
 
-    /// Allows fixed point; the kernel must be 1x1.
-    pub(crate) fn rounded(self) -> Self {
-        Self {
-            may_be_rounded: true,
-            ..self
-        }
+    /// Allows rounding; the kernel must be 1x1.
+    pub(crate) fn rounded(self, rounding: Rounding) -> Self {
+        Self { rounding, ..self }
     }
 
     pub(crate) fn without_bias(self) -> Self {
@@ -107,7 +103,7 @@ impl ConvolutionConfig {
             [taps * self.channels_in, self.channels_out],
             weight,
             bias,
-            self.may_be_rounded,
+            self.rounding,
         )
     }
 }
@@ -239,7 +235,7 @@ impl TransposedConfig {
         };
         let bias = |output: usize| bias[output % self.channels_out];
         let shape = [self.channels_in, 2 * self.channels_out];
-        PackedMatrix::new(Vectors::chosen(), shape, weight, bias, false)
+        PackedMatrix::new(Vectors::chosen(), shape, weight, bias, Rounding::None)
     }
 }
 

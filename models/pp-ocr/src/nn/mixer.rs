@@ -1,6 +1,7 @@
 //! The block that backbones of the text detector and the recognizer are made of.
 
 use burn::module::Module;
+use quire_kernels::Rounding;
 
 use super::{
     Activation, Convolution, ConvolutionConfig, Depthwise, DepthwiseConfig, Squeeze, SqueezeConfig,
@@ -34,11 +35,11 @@ impl MixerConfig {
                 false => None,
             },
             expand: ConvolutionConfig::new(self.channels_in, wide, 1)
-                .rounded()
+                .rounded(Rounding::Coarse)
                 .activation(Activation::Gelu)
                 .load(weights, &format!("{name}.expand"))?,
             project: ConvolutionConfig::new(wide, self.channels_out, 1)
-                .rounded()
+                .rounded(Rounding::Coarse)
                 .load(weights, &format!("{name}.project"))?,
             is_residual: self.channels_in == self.channels_out,
         })

@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use quire_kernels::Rounding;
 
 use super::neck::{AttentiveConfig, Neck, NeckConfig};
 use super::pitch::Pitch;
@@ -101,7 +102,7 @@ impl TextRecognizerConfig {
             backbone: self.backbone.load(&mut weights)?,
             neck: self.load_neck(&mut weights)?,
             head: ConvolutionConfig::new(self.channels, n_classes, 1)
-                .rounded()
+                .rounded(Rounding::Coarse)
                 .load(&mut weights, "head")?,
             charset,
             pitch: self.pitch,

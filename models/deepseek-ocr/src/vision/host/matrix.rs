@@ -30,8 +30,13 @@ impl PackedMatrix {
         let weight = |input: usize, output: usize| weights[output * n_inputs + input];
         let bias = |output: usize| bias.map_or(0.0, |bias| bias[output]);
         let shape = [n_inputs, n_outputs];
-        let matrix =
-            quire_kernels::PackedMatrix::new(Vectors::chosen(), shape, weight, bias, false);
+        let matrix = quire_kernels::PackedMatrix::new(
+            Vectors::chosen(),
+            shape,
+            weight,
+            bias,
+            quire_kernels::Rounding::None,
+        );
         Self(matrix)
     }
 
