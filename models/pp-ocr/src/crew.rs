@@ -143,7 +143,6 @@ impl Queue {
 pub(crate) struct Parts {
     crew: Arc<Crew>,
     queue: Arc<Queue>,
-    /// What helpers computed, less what was waited for them.
     elsewhere: Cell<Spent>,
 }
 
@@ -163,7 +162,8 @@ impl Parts {
         }
     }
 
-    /// Offers a part to whoever is idle. Nothing of it is computed before [`Self::work_off`].
+    /// Offers a part to whoever is idle. Nothing of it is computed before [`Self::wait`], which begins
+    /// all parts in the order in which they were offered.
     pub(crate) fn offer<T: Send + 'static>(
         &self,
         part: impl FnOnce() -> T + Send + 'static,
@@ -196,7 +196,7 @@ impl Parts {
     }
 
     /// Computes what was offered, with everybody who is idle, until the last part is begun.
-    pub(crate) fn work_off(&self) {
+    fn work_off(&self) {
         while let Some(part) = self.queue.take() {
             self.crew.call(&self.queue, self.queue.len());
             part(By::Owner);

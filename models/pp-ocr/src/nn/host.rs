@@ -6,7 +6,7 @@
 //! its middle, which is twice as wide as its ends, never leaves the cache.
 //!
 //! The loops themselves are those of `quire_kernels`. Everything here runs on the calling thread:
-//! pages are what is computed side by side.
+//! pages, and parts of them, are what is computed side by side.
 
 use std::ops::Range;
 use std::sync::Arc;
