@@ -72,7 +72,7 @@ pub use buffer::Buffer;
 pub use depthwise::{DepthwiseKernel, DepthwiseShape};
 pub use likeliest::{Likeliest, likeliest};
 pub use memory::read_through;
-pub use packed::{Ending, PANEL, PackedMatrix, Rounding, RowView};
+pub use packed::{Ending, PANEL, PackedMatrix, Passed, Rounding, RowView};
 pub use path::{Path, PathError, choose};
 pub use peak::{Multiplied, multiply_floats, multiply_tiles};
 pub use pointwise::{

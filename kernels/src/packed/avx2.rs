@@ -1,9 +1,6 @@
 //! The product for AVX2, block by block of rows and columns.
 //!
-//! Sixteen registers are just enough for six rows by two vectors of sums. A block is a function of
-//! its own, so that the compiler has no reason to keep some of them in memory, and it does all that
-//! happens to its sums before they leave the registers: layers with few inputs spend as much time
-//! on what follows a product as on the product.
+//! Sixteen registers are just enough for six rows by two vectors of sums.
 
 #![allow(clippy::needless_range_loop, reason = "several arrays share an index")]
 #![allow(
@@ -26,25 +23,21 @@ use std::arch::x86_64::{
     _mm256_storeu_ps, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
     _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
 };
-use std::hint::black_box;
 
 use pulp::x86::V3;
 
+use super::blocks::{
+    Blocks, Floats, GELU, HARD_SWISH, Pairs, RELU, Target, multiply, piece_len, pointers,
+};
 use super::fixed::nearest;
 use super::{PANEL, Product, RowView};
-use crate::activation::{Activation, GELU as FIT, activate};
+use crate::activation::GELU as FIT;
 use crate::vectors::Vectors;
 
 /// Values of a vector.
 const LANES: usize = 8;
-/// Columns of a block, at most.
-const BLOCK: usize = 2 * LANES;
-
-/// Activations that are applied in registers, as parameters of blocks.
-const IDENTITY: u8 = 0;
-const RELU: u8 = 1;
-const GELU: u8 = 2;
-const HARD_SWISH: u8 = 3;
+/// Rows of the largest block.
+const ROWS: usize = 6;
 
 /// Multiplies rows with panels of f32.
 ///
@@ -56,34 +49,9 @@ pub(super) fn multiply_floats(
     panels: &[f32],
     mut product: Product<'_>,
 ) {
-    let blocks = Floats {
-        rows: product.rows,
-        len: piece_len(&product),
-        panels,
-        bias: product.bias,
-    };
-    // Without inputs there are no weights, and every sum is the bias.
-    let n_packed = panels.len().checked_div(product.n_inputs);
-    check(&product, n_packed.unwrap_or(product.bias.len()));
+    let floats = Floats::new(panels, &product);
     // SAFETY: AVX2 and FMA are there, as `V3` says, and shapes are checked.
-    unsafe { multiply(&blocks, vectors, &mut product) }
-}
-
-/// Rows in pairs of 16-bit integers, and weights likewise.
-pub(super) struct Pairs<'a> {
-    /// Rows of `n_pairs`, one after the other.
-    pub(super) rows: &'a [i32],
-    /// What one stands for in each row.
-    pub(super) row_scales: &'a [f32],
-    /// Panels: for each pair of inputs the pairs of all outputs.
-    pub(super) panels: &'a [i32],
-    /// What one stands for in each packed column.
-    pub(super) column_scales: &'a [f32],
-    pub(super) bias: &'a [f32],
-    pub(super) n_pairs: usize,
-    /// Pairs over which sums stay whole numbers, at least one; from section to section they are
-    /// f32.
-    pub(super) section: usize,
+    unsafe { multiply(&OfAvx2(&floats), vectors, &mut product) }
 }
 
 /// Multiplies rows with panels of 16-bit integers.
@@ -96,16 +64,9 @@ pub(super) fn multiply_pairs(
     pairs: &Pairs<'_>,
     mut product: Product<'_>,
 ) {
-    assert!(pairs.section > 0 && pairs.n_pairs > 0, "pairs");
-    let n_rows = product.n_rows;
-    assert!(
-        pairs.rows.len() >= n_rows * pairs.n_pairs && pairs.row_scales.len() >= n_rows,
-        "all rows and their scales"
-    );
-    let n_packed = pairs.column_scales.len();
-    check(&product, (pairs.panels.len() / pairs.n_pairs).min(n_packed));
+    pairs.check(&product);
     // SAFETY: AVX2 and FMA are there, as `V3` says, and shapes are checked.
-    unsafe { multiply(pairs, vectors, &mut product) }
+    unsafe { multiply(&OfAvx2(pairs), vectors, &mut product) }
 }
 
 /// Rounds rows to whole numbers of at most `greatest`, and gives what one stands for in each.
@@ -144,147 +105,28 @@ pub(super) fn round_rows(
     }
 }
 
-/// Values of a piece of a row. Panics unless all pieces of all rows are there.
-fn piece_len(product: &Product<'_>) -> usize {
-    let RowView {
-        values,
-        stride,
-        n_pieces,
-        piece_stride,
-    } = product.rows;
-    let len = product.n_inputs / n_pieces;
-    let last = (product.n_rows - 1) * stride + (n_pieces - 1) * piece_stride;
-    assert!(values.len() >= last + len, "all pieces of all rows");
-    len
-}
+/// Blocks that are computed with AVX2 and FMA.
+struct OfAvx2<'a, T>(&'a T);
 
-/// Panics unless there are packed columns, bias and room for all columns of the product.
-fn check(product: &Product<'_>, n_packed: usize) {
-    let end = product.columns.end.next_multiple_of(PANEL);
-    assert!(product.columns.start.is_multiple_of(PANEL), "whole panels");
-    assert!(n_packed >= end && product.bias.len() >= end, "all columns");
-    let room = product.n_rows * product.columns.len();
-    assert!(product.out.len() >= room, "room for the product");
-}
+impl Blocks for OfAvx2<'_, Floats<'_>> {
+    const LANES: usize = LANES;
+    const ROWS: usize = ROWS;
 
-/// What blocks are computed of.
-trait Blocks {
-    /// Computes `R` rows from `row` on by `V` vectors of columns from `column` on.
-    ///
-    /// # Safety
-    /// AVX2 and FMA are there, rows and columns exist, and so does where they go.
-    unsafe fn block<const R: usize, const V: usize, const A: u8>(
-        &self,
-        row: usize,
-        column: usize,
-        to: Target,
-    );
-}
-
-/// Where a block goes.
-#[derive(Clone, Copy)]
-struct Target {
-    /// Place of its first value.
-    out: *mut f32,
-    /// Values from row to row.
-    stride: usize,
-    n_columns: usize,
-    /// Whether it is added to what is there.
-    adds: bool,
-}
-
-/// # Safety
-/// AVX2 and FMA are there; rows, columns and room are those of the product.
-unsafe fn multiply(blocks: &impl Blocks, vectors: Vectors, product: &mut Product<'_>) {
-    // SAFETY: as of this function.
-    unsafe {
-        match product.ending.activation {
-            Activation::Relu => all_columns::<RELU>(blocks, product),
-            Activation::Gelu => all_columns::<GELU>(blocks, product),
-            Activation::HardSwish => all_columns::<HARD_SWISH>(blocks, product),
-            other => {
-                all_columns::<IDENTITY>(blocks, product);
-                let n_values = product.n_rows * product.columns.len();
-                activate(vectors, other, &mut product.out[..n_values]);
-            }
-        }
-    }
-}
-
-/// # Safety
-/// As of [`multiply`].
-unsafe fn all_columns<const A: u8>(blocks: &impl Blocks, product: &mut Product<'_>) {
-    let stride = product.columns.len();
-    for first in (0..stride).step_by(BLOCK) {
-        let to = Target {
-            out: product.out.as_mut_ptr().wrapping_add(first),
-            stride,
-            n_columns: BLOCK.min(stride - first),
-            adds: product.ending.adds,
-        };
-        let column = product.columns.start + first;
-        // SAFETY: as of this function; the first column of the product begins a panel, so that
-        // columns of a block are those of one panel.
-        unsafe {
-            match to.n_columns > LANES {
-                true => all_rows::<2, A>(blocks, product.n_rows, column, to),
-                false => all_rows::<1, A>(blocks, product.n_rows, column, to),
-            }
-        }
-    }
-}
-
-/// # Safety
-/// As of [`Blocks::block`], for so many rows.
-unsafe fn all_rows<const V: usize, const A: u8>(
-    blocks: &impl Blocks,
-    n_rows: usize,
-    column: usize,
-    to: Target,
-) {
-    let at = |row: usize| Target {
-        out: to.out.wrapping_add(row * to.stride),
-        ..to
-    };
-    let mut row = 0;
-    // SAFETY: as of this function.
-    unsafe {
-        while row + 6 <= n_rows {
-            blocks.block::<6, V, A>(row, column, at(row));
-            row += 6;
-        }
-        while row + 2 <= n_rows {
-            blocks.block::<2, V, A>(row, column, at(row));
-            row += 2;
-        }
-        if row < n_rows {
-            blocks.block::<1, V, A>(row, column, at(row));
-        }
-    }
-}
-
-/// Rows and weights in f32.
-struct Floats<'a> {
-    rows: RowView<'a>,
-    /// Values of a piece of a row.
-    len: usize,
-    panels: &'a [f32],
-    bias: &'a [f32],
-}
-
-impl Blocks for Floats<'_> {
     unsafe fn block<const R: usize, const V: usize, const A: u8>(
         &self,
         row: usize,
         column: usize,
         to: Target,
     ) {
-        let n_inputs = self.rows.n_pieces * self.len;
-        let panel = column / PANEL * n_inputs * PANEL + column % PANEL;
-        let weights = self.panels.as_ptr().wrapping_add(panel);
-        let bias = self.bias.as_ptr().wrapping_add(column);
+        let weights = self.0.weights(column);
+        let bias = self.0.bias.as_ptr().wrapping_add(column);
         // SAFETY: as of this function: bias and the panel's weights are those of these columns.
-        unsafe { floats::<R, V, A>(self, row, weights, bias, to) }
+        unsafe { floats::<R, V, A>(self.0, row, weights, bias, to) }
+    }
+
+    unsafe fn largest<const V: usize, const A: u8>(&self, row: usize, column: usize, to: Target) {
+        // SAFETY: as of this function.
+        unsafe { self.block::<ROWS, V, A>(row, column, to) }
     }
 }
 
@@ -319,15 +161,6 @@ unsafe fn floats<const R: usize, const V: usize, const A: u8>(
     }
     // SAFETY: as of this function.
     unsafe { put::<R, V, A>(sums, to) }
-}
-
-/// Where each of `R` rows begins, as the compiler does not see: it would compute all places anew
-/// from the first one for every input, which takes instructions that the products need.
-#[inline(always)]
-fn pointers<const R: usize, T>(first: *const T, stride: usize) -> [*const T; R] {
-    black_box(std::array::from_fn(|index| {
-        first.wrapping_add(index * stride)
-    }))
 }
 
 /// Sums to which the products of a piece of each row are added.
@@ -473,17 +306,24 @@ fn greatest_of_each([a, b, c, d]: [__m256i; 4]) -> __m128i {
     )
 }
 
-impl Blocks for Pairs<'_> {
+impl Blocks for OfAvx2<'_, Pairs<'_>> {
+    const LANES: usize = LANES;
+    const ROWS: usize = ROWS;
+
     unsafe fn block<const R: usize, const V: usize, const A: u8>(
         &self,
         row: usize,
         column: usize,
         to: Target,
     ) {
-        let panel = column / PANEL * self.n_pairs * PANEL + column % PANEL;
-        let weights = self.panels.as_ptr().wrapping_add(panel);
+        let weights = self.0.weights(column);
         // SAFETY: as of this function: the panel's weights are those of these columns.
-        unsafe { pairs::<R, V, A>(self, row, column, weights, to) }
+        unsafe { pairs::<R, V, A>(self.0, row, column, weights, to) }
+    }
+
+    unsafe fn largest<const V: usize, const A: u8>(&self, row: usize, column: usize, to: Target) {
+        // SAFETY: as of this function.
+        unsafe { self.block::<ROWS, V, A>(row, column, to) }
     }
 }
 

@@ -3,9 +3,9 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-#[cfg(target_arch = "x86_64")]
-use super::avx2;
 use super::{PANEL, Product, RowView, put};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
 use crate::storage::Aligned;
 #[cfg(target_arch = "x86_64")]
 use crate::vectors::Kind;
@@ -36,8 +36,12 @@ pub(super) fn pack(
 
 pub(super) fn multiply(vectors: Vectors, panels: &[f32], product: Product<'_>) {
     #[cfg(target_arch = "x86_64")]
-    if let Kind::Avx2(avx2) = vectors.kind() {
-        return avx2::multiply_floats(avx2, vectors, panels, product);
+    match vectors.kind() {
+        Kind::Avx2(avx2) => return avx2::multiply_floats(avx2, vectors, panels, product),
+        Kind::Avx512(avx512) | Kind::Amx(avx512, _) => {
+            return avx512::multiply_floats(avx512, vectors, panels, product);
+        }
+        Kind::Portable => {}
     }
     vectors.run(Multiply { panels, product });
 }

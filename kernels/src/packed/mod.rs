@@ -6,6 +6,10 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod blocks;
 mod classes;
 #[cfg(target_arch = "x86_64")]
 mod fixed;
@@ -19,6 +23,7 @@ use pulp::Simd;
 use pulp::bytemuck::cast_slice;
 
 use crate::activation::Activation;
+use crate::buffer::Buffer;
 use crate::storage::Aligned;
 use crate::vectors::Vectors;
 
@@ -201,6 +206,96 @@ impl PackedMatrix {
             #[cfg(target_arch = "x86_64")]
             Weights::Tiled(tiled) => tiled::multiply(self.vectors, tiled, product),
         }
+    }
+}
+
+/// Rows between two matrices, as the second one takes them.
+#[derive(Debug)]
+pub struct Passed {
+    n_rows: usize,
+    values: Buffer,
+    /// Whether they are bf16 and filled up to tiles.
+    is_tiled: bool,
+}
+
+impl PackedMatrix {
+    /// Multiplies rows for another matrix: what comes out is rounded for that one as soon as it is
+    /// computed, where that saves time.
+    ///
+    /// # Panics
+    /// When shapes do not fit.
+    pub fn pass(
+        &self,
+        rows: RowView<'_>,
+        n_rows: usize,
+        activation: Activation,
+        next: &Self,
+    ) -> Passed {
+        assert_eq!(
+            self.n_outputs, next.n_inputs,
+            "one gives what the other takes"
+        );
+        #[cfg(target_arch = "x86_64")]
+        if let (Weights::Tiled(tiled), Weights::Tiled(next)) = (&self.weights, &next.weights)
+            && tiled::can_pass(activation)
+            && n_rows > 0
+        {
+            assert!(
+                self.n_inputs.is_multiple_of(rows.n_pieces),
+                "pieces of one length"
+            );
+            let product = Product {
+                rows,
+                n_rows,
+                n_inputs: self.n_inputs,
+                bias: &self.bias,
+                columns: 0..self.n_outputs,
+                ending: activation.into(),
+                out: &mut [],
+            };
+            return Passed {
+                n_rows,
+                values: tiled::pass(self.vectors, tiled, product, next),
+                is_tiled: true,
+            };
+        }
+        let mut values = Buffer::take(n_rows * self.n_outputs);
+        self.multiply(rows, n_rows, activation.into(), &mut values);
+        Passed {
+            n_rows,
+            values,
+            is_tiled: false,
+        }
+    }
+
+    /// As [`Self::multiply`] of rows that another matrix gave for this one.
+    ///
+    /// # Panics
+    /// When shapes do not fit, or rows were meant for another kind of matrix.
+    pub fn multiply_passed(&self, passed: &Passed, ending: Ending, out: &mut [f32]) {
+        let Passed {
+            n_rows,
+            values,
+            is_tiled,
+        } = passed;
+        if !is_tiled {
+            return self.multiply(RowView::whole(values, self.n_inputs), *n_rows, ending, out);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Weights::Tiled(tiled) = &self.weights {
+            assert!(out.len() >= n_rows * self.n_outputs, "room for the product");
+            let product = Product {
+                rows: RowView::whole(&[], 0),
+                n_rows: *n_rows,
+                n_inputs: self.n_inputs,
+                bias: &self.bias,
+                columns: 0..self.n_outputs,
+                ending,
+                out,
+            };
+            return tiled::multiply_passed(self.vectors, tiled, values, product);
+        }
+        panic!("rows that were rounded for tiles reach a matrix of tiles");
     }
 }
 

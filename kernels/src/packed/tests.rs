@@ -192,7 +192,8 @@ fn products_end_as_activations_do_by_themselves() {
             activate(vectors, activation, &mut alone);
             for (index, found) in out.iter().enumerate() {
                 let wanted = alone[index / WIDTH];
-                let is_close = (found - wanted).abs() <= 2e-6 * wanted.abs().max(1.0);
+                // GELU is taken from other polynomials in some products.
+                let is_close = (found - wanted).abs() <= 6e-6 * wanted.abs().max(1.0);
                 assert!(
                     is_close || *found == wanted || (found.is_nan() && wanted.is_nan()),
                     "{activation:?} of {} is {wanted} and not {found} with {}",

@@ -4,18 +4,24 @@
 //! panel: four tiles of sums, two of rows, two of weights, each of which is loaded for two products.
 //! Inputs are filled up with zeros to whole steps, rows to whole tiles.
 
-use std::arch::x86_64::{__m512bh, _mm512_cvtne2ps_pbh, _mm512_loadu_ps};
+use std::arch::x86_64::{
+    __m512bh, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_storeu_si512,
+};
 use std::mem::transmute;
 use std::ops::Range;
 
-use pulp::bytemuck::cast_slice_mut;
-use pulp::{Simd, WithSimd};
+use pulp::bytemuck::{cast_slice, cast_slice_mut};
 
+use super::avx512::{self, COARSE_GELU, LANES, activated};
+use super::blocks::{HARD_SWISH, IDENTITY, RELU, Target};
 use super::{PANEL, Product};
-use crate::activation::Activation;
+use crate::activation::{Activation, activate};
 use crate::buffer::Buffer;
 use crate::storage::Aligned;
-use crate::tiles::{BLOCK_COLUMNS, BLOCK_ROWS, Block, STEP, STEP_WEIGHTS, TILE_ROWS, Tiles, Unit};
+use crate::tiles::{
+    BLOCK_COLUMNS, BLOCK_ROWS, Block, Permission, STEP, STEP_WEIGHTS, TILE_ROWS, Tiles, Unit,
+};
 use crate::vectors::{Kind, Vectors};
 
 const _: () = assert!(PANEL == BLOCK_COLUMNS, "a panel is what a block takes");
@@ -58,6 +64,20 @@ impl TiledMatrix {
             n_steps,
         }
     }
+
+    /// Values of a row that is rounded and filled up to whole steps.
+    fn stride(&self) -> usize {
+        self.n_steps * STEP
+    }
+
+    fn n_panels(&self) -> usize {
+        self.panels.len() / (self.n_steps * STEP_WEIGHTS)
+    }
+
+    /// Room of f32 that so many rows take when they are rounded and filled up to whole tiles.
+    fn values_of(&self, n_rows: usize) -> usize {
+        n_rows.next_multiple_of(TILE_ROWS) * self.stride() / 2
+    }
 }
 
 /// To the nearest bf16, of two equally near ones to the even. What is no number stays so.
@@ -71,71 +91,380 @@ fn round(value: f32) -> u16 {
     (if value.is_nan() { none } else { rounded }) as u16
 }
 
-pub(super) fn multiply(vectors: Vectors, matrix: &TiledMatrix, product: Product<'_>) {
+/// What computes all that is no product of tiles.
+#[derive(Debug, Clone, Copy)]
+enum Loops {
+    /// AVX-512 with the instruction that rounds to bf16.
+    Wide(#[allow(dead_code, reason = "says that there are such instructions")] Permission),
+    /// Plain code, to test what is around it on CPUs without.
+    #[cfg(test)]
+    Plain,
+}
+
+fn permission(vectors: Vectors) -> Permission {
     let Kind::Amx(_, permission) = vectors.kind() else {
         unreachable!("a matrix is packed in tiles only where there are tiles");
     };
-    multiply_with(&mut Unit::new(permission), vectors, matrix, product);
+    permission
 }
 
-/// bf16 has eight bits: a coarser GELU does no harm, and takes as much time as some products.
-fn coarse(activation: Activation) -> Activation {
-    match activation {
-        Activation::Gelu => Activation::CoarseGelu,
-        other => other,
-    }
+pub(super) fn multiply(vectors: Vectors, matrix: &TiledMatrix, product: Product<'_>) {
+    let permission = permission(vectors);
+    let mut tiles = Unit::new(permission);
+    multiply_with(
+        &mut tiles,
+        Loops::Wide(permission),
+        vectors,
+        matrix,
+        product,
+    );
+}
+
+/// Whether products may end with this activation when they are passed on.
+pub(super) fn can_pass(activation: Activation) -> bool {
+    Ended::of(activation).is_some()
+}
+
+/// What a product gives, rounded and filled up for another matrix.
+pub(super) fn pass(
+    vectors: Vectors,
+    matrix: &TiledMatrix,
+    product: Product<'_>,
+    next: &TiledMatrix,
+) -> Buffer {
+    let permission = permission(vectors);
+    let mut tiles = Unit::new(permission);
+    pass_with(&mut tiles, Loops::Wide(permission), matrix, &product, next)
+}
+
+/// Multiplies rows that were passed, whatever rows the product has.
+pub(super) fn multiply_passed(
+    vectors: Vectors,
+    matrix: &TiledMatrix,
+    passed: &Buffer,
+    product: Product<'_>,
+) {
+    let permission = permission(vectors);
+    let (mut tiles, loops) = (Unit::new(permission), Loops::Wide(permission));
+    let passed = cast_slice(passed);
+    multiply_rounded(&mut tiles, loops, vectors, passed, matrix, product);
 }
 
 fn multiply_with(
     tiles: &mut impl Tiles,
+    loops: Loops,
     vectors: Vectors,
     matrix: &TiledMatrix,
-    mut product: Product<'_>,
+    product: Product<'_>,
 ) {
-    product.ending.activation = coarse(product.ending.activation);
-    let stride = matrix.n_steps * STEP;
-    let filled = product.n_rows.next_multiple_of(TILE_ROWS);
-    let mut rounded = Buffer::take(filled * stride / 2);
-    let rounded: &mut [u16] = cast_slice_mut(&mut rounded);
-    round_rows(vectors, &product, stride, rounded);
-    vectors.run(Multiply {
-        tiles,
-        rows: rounded,
+    let mut rounded = Buffer::take(matrix.values_of(product.n_rows));
+    let rounded = cast_slice_mut(&mut rounded);
+    round_rows(loops, &product, matrix.stride(), rounded);
+    multiply_rounded(tiles, loops, vectors, rounded, matrix, product);
+}
+
+/// # Panics
+/// When the matrices do not fit, or the activation is none that can pass.
+fn pass_with(
+    tiles: &mut impl Tiles,
+    loops: Loops,
+    matrix: &TiledMatrix,
+    product: &Product<'_>,
+    next: &TiledMatrix,
+) -> Buffer {
+    let (n_rows, bias) = (product.n_rows, product.bias);
+    let mut rounded = Buffer::take(matrix.values_of(n_rows));
+    let rounded = cast_slice_mut(&mut rounded);
+    round_rows(loops, product, matrix.stride(), rounded);
+    let mut passed = Buffer::take(next.values_of(n_rows));
+    let values: &mut [u16] = cast_slice_mut(&mut passed);
+    let (stride, n_panels) = (next.stride(), matrix.n_panels());
+    assert_eq!(
+        n_panels * PANEL,
         stride,
-        matrix,
-        product,
+        "one matrix gives what the other takes"
+    );
+    let Some(ended) = Ended::of(product.ending.activation) else {
+        unreachable!("the activation is asked for before");
+    };
+    each_block(tiles, rounded, n_rows, matrix, 0..n_panels, |block| {
+        let bias = &bias[block.panel * PANEL..][..PANEL];
+        let out = &mut values[block.row * stride + block.panel * PANEL..];
+        ended.put_rounded(loops, block.sums, bias, out, stride);
     });
+    passed
+}
+
+/// As [`multiply_with`] for rows that are rounded and filled up.
+fn multiply_rounded(
+    tiles: &mut impl Tiles,
+    loops: Loops,
+    vectors: Vectors,
+    rounded: &[u16],
+    matrix: &TiledMatrix,
+    product: Product<'_>,
+) {
+    let Product {
+        n_rows,
+        bias,
+        columns,
+        ending,
+        out,
+        ..
+    } = product;
+    let stride = columns.len();
+    let ended = Ended::of(ending.activation);
+    let first_panel = columns.start / PANEL;
+    let panels = first_panel..columns.end.div_ceil(PANEL);
+    each_block(tiles, rounded, n_rows, matrix, panels, |block| {
+        let bias = &bias[block.panel * PANEL..][..PANEL];
+        let column = (block.panel - first_panel) * PANEL;
+        let n_columns = PANEL.min(stride - column);
+        let n_some = block.sums.len().min(n_rows.saturating_sub(block.row));
+        if n_some == 0 {
+            return;
+        }
+        let out = &mut out[block.row * stride + column..];
+        assert!(
+            out.len() >= (n_some - 1) * stride + n_columns,
+            "room for a block"
+        );
+        let to = Target {
+            out: out.as_mut_ptr(),
+            stride,
+            n_columns,
+            adds: ending.adds,
+        };
+        ended
+            .unwrap_or(Ended::Identity)
+            .put(loops, &block.sums[..n_some], bias, to);
+    });
+    if ended.is_none() {
+        activate(vectors, ending.activation, &mut out[..n_rows * stride]);
+    }
+}
+
+/// Some rows of a panel, multiplied.
+struct Multiplied<'a> {
+    sums: &'a [[f32; BLOCK_COLUMNS]],
+    panel: usize,
+    /// The first row.
+    row: usize,
+}
+
+/// Multiplies block by block. Rows of a block are handed on while the next one is multiplied, some
+/// between two steps: the units that multiply tiles and those for all else work at the same time,
+/// but a processor does not look so far ahead that it finds work for both by itself.
+///
+/// Rows that fill up a tile are handed on, too.
+fn each_block(
+    tiles: &mut impl Tiles,
+    rows: &[u16],
+    n_rows: usize,
+    matrix: &TiledMatrix,
+    panels: Range<usize>,
+    mut end: impl FnMut(Multiplied<'_>),
+) {
+    let stride = matrix.stride();
+    let panel_weights = matrix.n_steps * STEP_WEIGHTS;
+    let mut sums = [Block::ZERO, Block::ZERO];
+    let [now, before] = &mut sums;
+    let (mut now, mut before) = (now, before);
+    // What is in `before`: panel, first row and their number.
+    let mut waiting = (0, 0, 0);
+    for row in (0..n_rows).step_by(BLOCK_ROWS) {
+        let rows = &rows[row * stride..];
+        for panel in panels.clone() {
+            let weights = &matrix.panels[panel * panel_weights..][..panel_weights];
+            let (of_panel, first, n_waiting) = waiting;
+            let hand_on = |step: usize| {
+                let share = |step: usize| step * n_waiting / matrix.n_steps;
+                let some = share(step)..share(step + 1);
+                if !some.is_empty() {
+                    end(Multiplied {
+                        sums: &before.0[some.clone()],
+                        panel: of_panel,
+                        row: first + some.start,
+                    });
+                }
+            };
+            let n_tiles = if n_rows - row > TILE_ROWS { 2 } else { 1 };
+            match n_tiles {
+                2 => tiles.multiply::<2>(rows, stride, weights, now, hand_on),
+                _ => tiles.multiply::<1>(rows, stride, weights, now, hand_on),
+            }
+            waiting = (panel, row, n_tiles * TILE_ROWS);
+            std::mem::swap(&mut now, &mut before);
+        }
+    }
+    let (panel, row, n_waiting) = waiting;
+    if n_waiting > 0 {
+        end(Multiplied {
+            sums: &before.0[..n_waiting],
+            panel,
+            row,
+        });
+    }
+}
+
+/// Activations that are applied while a block is written.
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    Identity,
+    Relu,
+    /// bf16 has eight bits: a coarser GELU does no harm.
+    Gelu,
+    HardSwish,
+}
+
+impl Ended {
+    fn of(activation: Activation) -> Option<Self> {
+        match activation {
+            Activation::Identity => Some(Self::Identity),
+            Activation::Relu => Some(Self::Relu),
+            Activation::Gelu => Some(Self::Gelu),
+            Activation::HardSwish => Some(Self::HardSwish),
+            _ => None,
+        }
+    }
+
+    /// Adds the bias to sums and writes them or adds them to what is there; there is room for all.
+    #[allow(unsafe_code, reason = "functions for instructions")]
+    fn put(self, loops: Loops, sums: &[[f32; BLOCK_COLUMNS]], bias: &[f32], to: Target) {
+        assert!(bias.len() >= PANEL, "a bias for each column");
+        match loops {
+            // SAFETY: the permission says that the instructions are there, and the caller that there
+            // is room.
+            Loops::Wide(_) => unsafe {
+                match self {
+                    Self::Identity => put::<IDENTITY>(sums, bias, to),
+                    Self::Relu => put::<RELU>(sums, bias, to),
+                    Self::Gelu => put::<COARSE_GELU>(sums, bias, to),
+                    Self::HardSwish => put::<HARD_SWISH>(sums, bias, to),
+                }
+            },
+            #[cfg(test)]
+            Loops::Plain => tests::put(self.activation(), sums, bias, to),
+        }
+    }
+
+    /// Adds the bias to sums and writes them as bf16.
+    #[allow(unsafe_code, reason = "functions for instructions")]
+    fn put_rounded(
+        self,
+        loops: Loops,
+        sums: &[[f32; BLOCK_COLUMNS]],
+        bias: &[f32],
+        out: &mut [u16],
+        stride: usize,
+    ) {
+        assert!(bias.len() >= PANEL, "a bias for each column");
+        assert!(
+            out.len() >= (sums.len() - 1) * stride + PANEL,
+            "room for a block"
+        );
+        match loops {
+            // SAFETY: the permission says that the instructions are there; there is room.
+            Loops::Wide(_) => unsafe {
+                match self {
+                    Self::Identity => put_rounded::<IDENTITY>(sums, bias, out, stride),
+                    Self::Relu => put_rounded::<RELU>(sums, bias, out, stride),
+                    Self::Gelu => put_rounded::<COARSE_GELU>(sums, bias, out, stride),
+                    Self::HardSwish => put_rounded::<HARD_SWISH>(sums, bias, out, stride),
+                }
+            },
+            #[cfg(test)]
+            Loops::Plain => tests::put_rounded(self.activation(), sums, bias, out, stride),
+        }
+    }
+
+    #[cfg(test)]
+    fn activation(self) -> Activation {
+        match self {
+            Self::Identity => Activation::Identity,
+            Self::Relu => Activation::Relu,
+            Self::Gelu => Activation::Gelu,
+            Self::HardSwish => Activation::HardSwish,
+        }
+    }
+}
+
+/// # Safety
+/// AVX-512 is there, a bias for each column of a block, and room for so many rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+#[allow(unsafe_code, reason = "a function for instructions")]
+unsafe fn put<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], bias: &[f32], to: Target) {
+    // SAFETY: a panel of values.
+    let bias =
+        [0, 1].map(|half: usize| unsafe { _mm512_loadu_ps(bias.as_ptr().add(LANES * half)) });
+    let masks = [0, 1].map(|half| avx512::first(to.n_columns, half));
+    for (row, sums) in sums.iter().enumerate() {
+        let out = to.out.wrapping_add(row * to.stride);
+        for half in 0..2 {
+            let at = out.wrapping_add(LANES * half);
+            // SAFETY: half a row of the block; what is masked out is neither read nor written.
+            unsafe {
+                let sum = _mm512_loadu_ps(sums.as_ptr().add(LANES * half));
+                let mut sum = _mm512_add_ps(sum, bias[half]);
+                if to.adds {
+                    sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(masks[half], at));
+                }
+                _mm512_mask_storeu_ps(at, masks[half], activated::<A>(sum));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// AVX-512 and its extension for bf16 are there, a bias for each column of a block, and room for so
+/// many rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
+#[allow(unsafe_code, reason = "a function for instructions")]
+unsafe fn put_rounded<const A: u8>(
+    sums: &[[f32; BLOCK_COLUMNS]],
+    bias: &[f32],
+    out: &mut [u16],
+    stride: usize,
+) {
+    // SAFETY: a panel of values.
+    let bias =
+        [0, 1].map(|half: usize| unsafe { _mm512_loadu_ps(bias.as_ptr().add(LANES * half)) });
+    for (row, sums) in sums.iter().enumerate() {
+        let [low, high] = [0, 1].map(|half: usize| {
+            // SAFETY: half a row of the block.
+            let sum = unsafe { _mm512_loadu_ps(sums.as_ptr().add(LANES * half)) };
+            activated::<A>(_mm512_add_ps(sum, bias[half]))
+        });
+        let rounded = _mm512_cvtne2ps_pbh(high, low);
+        let at = out.as_mut_ptr().wrapping_add(row * stride);
+        // SAFETY: room for a row of the block; as many bits as 32 values of 16 have.
+        unsafe { _mm512_storeu_si512(at.cast(), transmute::<__m512bh, _>(rounded)) };
+    }
 }
 
 /// Rounds rows and fills them up to `stride` values, and with rows of zeros to whole tiles.
-fn round_rows(vectors: Vectors, product: &Product<'_>, stride: usize, rounded: &mut [u16]) {
+fn round_rows(loops: Loops, product: &Product<'_>, stride: usize, rounded: &mut [u16]) {
     let work = RoundRows {
         product,
         stride,
         rounded,
     };
-    // CPUs with tiles have an instruction for it; the model of tiles may run on others.
-    if has_rounding() && matches!(vectors.kind(), Kind::Amx(..)) {
-        // SAFETY: the instructions are there.
-        #[allow(unsafe_code, reason = "a function for instructions just asked for")]
-        unsafe {
-            round_with_instruction(work);
-        }
-    } else {
-        vectors.run(work);
+    match loops {
+        // SAFETY: the permission says that the instructions are there.
+        #[allow(unsafe_code, reason = "a function for instructions that are there")]
+        Loops::Wide(_) => unsafe { round_with_instruction(work) },
+        #[cfg(test)]
+        Loops::Plain => work.each_piece(|values, out| {
+            for (out, value) in out.iter_mut().zip(values) {
+                *out = round(*value);
+            }
+        }),
     }
-}
-
-fn has_rounding() -> bool {
-    is_x86_feature_detected!("avx512bf16")
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
 }
 
 /// # Safety
 /// There are AVX-512 and its extension for bf16.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
 #[allow(unsafe_code, reason = "a function for instructions")]
 unsafe fn round_with_instruction(work: RoundRows<'_>) {
     work.each_piece(
@@ -165,22 +494,6 @@ struct RoundRows<'a> {
     rounded: &'a mut [u16],
 }
 
-impl WithSimd for RoundRows<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) {
-        self.each_piece(
-            #[inline(always)]
-            |values, out| {
-                for (out, value) in out.iter_mut().zip(values) {
-                    *out = round(*value);
-                }
-            },
-        );
-    }
-}
-
 impl RoundRows<'_> {
     /// Calls `round` for each piece of each row and its place.
     #[inline(always)]
@@ -206,75 +519,6 @@ impl RoundRows<'_> {
     }
 }
 
-struct Multiply<'a, T: Tiles> {
-    tiles: &'a mut T,
-    /// Rounded and filled up.
-    rows: &'a [u16],
-    stride: usize,
-    matrix: &'a TiledMatrix,
-    product: Product<'a>,
-}
-
-impl<T: Tiles> WithSimd for Multiply<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let columns = self.product.columns.clone();
-        let n_rows = self.product.n_rows;
-        let panel_weights = self.matrix.n_steps * STEP_WEIGHTS;
-        let mut sums = Block::ZERO;
-        for panel in columns.start / PANEL..columns.end.div_ceil(PANEL) {
-            let weights = &self.matrix.panels[panel * panel_weights..][..panel_weights];
-            let some = panel * PANEL..columns.end.min((panel + 1) * PANEL);
-            let mut row = 0;
-            while row < n_rows {
-                let rows = &self.rows[row * self.stride..];
-                match n_rows - row > TILE_ROWS {
-                    true => self
-                        .tiles
-                        .multiply::<2>(rows, self.stride, weights, &mut sums),
-                    false => self
-                        .tiles
-                        .multiply::<1>(rows, self.stride, weights, &mut sums),
-                }
-                let last = n_rows.min(row + BLOCK_ROWS);
-                self.give(simd, row..last, &some, &sums);
-                row = last;
-            }
-            self.product
-                .finish(some.start - columns.start..some.end - columns.start);
-        }
-    }
-}
-
-impl<T: Tiles> Multiply<'_, T> {
-    /// Writes what was computed of some rows, or adds it.
-    #[inline(always)]
-    fn give<S: Simd>(&mut self, simd: S, rows: Range<usize>, columns: &Range<usize>, sums: &Block) {
-        let product = &mut self.product;
-        let stride = product.columns.len();
-        let column = columns.start - product.columns.start;
-        let bias = &product.bias[columns.start..][..PANEL];
-        let (bias_vectors, _) = S::as_simd_f32s(bias);
-        let adds = product.ending.adds;
-        for (row, sums) in rows.zip(&sums.0) {
-            let out = &mut product.out[row * stride + column..][..columns.len()];
-            let (vectors, _) = S::as_simd_f32s(sums.as_slice());
-            let (whole, rest) = S::as_mut_simd_f32s(out);
-            let done = whole.len() * S::F32_LANES;
-            for ((out, sum), bias) in whole.iter_mut().zip(vectors).zip(bias_vectors) {
-                let sum = simd.add_f32s(*sum, *bias);
-                *out = if adds { simd.add_f32s(*out, sum) } else { sum };
-            }
-            for ((out, sum), bias) in rest.iter_mut().zip(&sums[done..]).zip(&bias[done..]) {
-                let sum = sum + bias;
-                *out = if adds { *out + sum } else { sum };
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use half::bf16;
@@ -283,6 +527,67 @@ mod tests {
     use super::super::{Ending, RowView};
     use super::*;
     use crate::tiles::Model;
+
+    /// A block that is ended by plain code.
+    fn ended(activation: Activation, sums: &[f32], bias: &[f32]) -> Vec<f32> {
+        let mut row: Vec<f32> = sums
+            .iter()
+            .zip(bias)
+            .map(|(sum, bias)| sum + bias)
+            .collect();
+        activation.apply(&mut row);
+        row
+    }
+
+    pub(super) fn put(
+        activation: Activation,
+        sums: &[[f32; BLOCK_COLUMNS]],
+        bias: &[f32],
+        to: Target,
+    ) {
+        for (row, sums) in sums.iter().enumerate() {
+            // SAFETY: the caller says that there is room.
+            #[allow(unsafe_code, reason = "as of what it stands for")]
+            let out = unsafe {
+                std::slice::from_raw_parts_mut(to.out.add(row * to.stride), to.n_columns)
+            };
+            let there = if to.adds {
+                out.to_vec()
+            } else {
+                vec![0.0; out.len()]
+            };
+            let sums: Vec<f32> = sums
+                .iter()
+                .zip(&there)
+                .map(|(sum, there)| sum + there)
+                .collect();
+            out.copy_from_slice(&ended(activation, &sums, bias));
+        }
+    }
+
+    pub(super) fn put_rounded(
+        activation: Activation,
+        sums: &[[f32; BLOCK_COLUMNS]],
+        bias: &[f32],
+        out: &mut [u16],
+        stride: usize,
+    ) {
+        for (row, sums) in sums.iter().enumerate() {
+            let values = ended(activation, sums, bias);
+            for (out, value) in out[row * stride..].iter_mut().zip(values) {
+                *out = round(value);
+            }
+        }
+    }
+
+    /// Plain code, and the instructions where they are.
+    fn all_loops() -> Vec<Loops> {
+        let wide = Permission::ask().map(Loops::Wide);
+        if wide.is_none() {
+            println!("skipped in part: this CPU has no tiles");
+        }
+        std::iter::once(Loops::Plain).chain(wide).collect()
+    }
 
     #[test]
     fn values_are_rounded_to_the_nearest_even() {
@@ -298,13 +603,8 @@ mod tests {
         }
     }
 
-    /// Where there is one.
     #[test]
-    fn instruction_rounds_as_plain_code_does() {
-        if !has_rounding() {
-            println!("skipped: this CPU has no instruction that rounds to bf16");
-            return;
-        }
+    fn rows_are_rounded_alike_by_plain_code_and_by_instructions() {
         let mut state = 1u32;
         let mut values: Vec<f32> = (0..100_000)
             .map(|_| {
@@ -325,9 +625,9 @@ mod tests {
         };
         let stride = values.len().next_multiple_of(STEP);
         let mut rounded = vec![1; TILE_ROWS * stride];
-        for vectors in Vectors::all() {
+        for loops in all_loops() {
             rounded.fill(1);
-            round_rows(vectors, &product, stride, &mut rounded);
+            round_rows(loops, &product, stride, &mut rounded);
             let (row, filling) = rounded.split_at(values.len());
             assert!(filling.iter().all(|value| *value == 0));
             for (found, value) in row.iter().zip(&values) {
@@ -342,14 +642,22 @@ mod tests {
         }
     }
 
+    /// Values from -1 to 1 that differ from place to place.
+    fn value(index: usize) -> f32 {
+        (index * 7919 % 2003) as f32 / 1001.0 - 1.0
+    }
+
+    fn rounded(value: f32) -> f64 {
+        bf16::from_f32(value).to_f64()
+    }
+
     proptest! {
         #[test]
         fn products_of_modeled_tiles_are_close_to_exact_ones_of_rounded_values(
-            (n_rows, n_inputs, n_outputs) in (0usize..70, 1usize..140, 1usize..100),
+            (n_rows, n_inputs, n_outputs) in (1usize..70, 1usize..140, 1usize..100),
             n_pieces in 1usize..4,
             adds: bool,
         ) {
-            let value = |index: usize| (index * 7919 % 2003) as f32 / 1001.0 - 1.0;
             let n_inputs = n_inputs * n_pieces;
             let weight = |input: usize, output: usize| value(3 * input + 17 * output);
             let matrix = TiledMatrix::pack([n_inputs, n_outputs], &weight);
@@ -357,7 +665,7 @@ mod tests {
             let values: Vec<f32> = (0..n_pieces * (n_rows + 1) * stride).map(value).collect();
             let piece_stride = (n_rows + 1) * stride;
             let bias: Vec<f32> = (0..n_outputs.next_multiple_of(PANEL)).map(value).collect();
-            for vectors in Vectors::all() {
+            for loops in all_loops() {
                 let mut out = vec![0.5; n_rows * n_outputs];
                 let product = Product {
                     rows: RowView::whole(&values, stride).in_pieces(n_pieces, piece_stride),
@@ -368,20 +676,77 @@ mod tests {
                     ending: if adds { Ending::ADDED } else { Ending::PLAIN },
                     out: &mut out,
                 };
-                multiply_with(&mut Model, vectors, &matrix, product);
+                multiply_with(&mut Model, loops, Vectors::widest(), &matrix, product);
                 for (index, found) in out.iter().enumerate() {
                     let (row, output) = (index / n_outputs, index % n_outputs);
                     let exact: f64 = (0..n_inputs)
                         .map(|input| {
                             let len = n_inputs / n_pieces;
                             let at = input / len * piece_stride + row * stride + input % len;
-                            let rounded = |value| bf16::from_f32(value).to_f64();
                             rounded(values[at]) * rounded(weight(input, output))
                         })
                         .sum();
                     let exact = exact + f64::from(bias[output]) + if adds { 0.5 } else { 0.0 };
                     let error = (f64::from(*found) - exact).abs();
                     prop_assert!(error < 2e-4, "{} for {} at {}, {}", found, exact, row, output);
+                }
+            }
+        }
+
+        #[test]
+        fn rows_pass_through_two_matrices_of_modeled_tiles(
+            (n_rows, n_inputs, n_middle, n_outputs) in (1usize..70, 1usize..90, 1usize..90, 1usize..70),
+            activation in prop::sample::select(vec![
+                Activation::Identity,
+                Activation::Relu,
+                Activation::Gelu,
+                Activation::HardSwish,
+            ]),
+        ) {
+            let weights = [
+                |input: usize, output: usize| value(3 * input + 17 * output) / 4.0,
+                |input: usize, output: usize| value(5 * input + 13 * output) / 4.0,
+            ];
+            let first = TiledMatrix::pack([n_inputs, n_middle], &weights[0]);
+            let second = TiledMatrix::pack([n_middle, n_outputs], &weights[1]);
+            let values: Vec<f32> = (0..n_rows * n_inputs).map(value).collect();
+            let bias: Vec<f32> = (0..128).map(value).collect();
+            for loops in all_loops() {
+                let mut out = vec![0.0; n_rows * n_outputs];
+                let product = |columns: usize, ending, out| Product {
+                    rows: RowView::whole(&values, n_inputs),
+                    n_rows,
+                    n_inputs,
+                    bias: &bias,
+                    columns: 0..columns,
+                    ending,
+                    out,
+                };
+                let to_pass = product(n_middle, activation.into(), &mut []);
+                let passed = pass_with(&mut Model, loops, &first, &to_pass, &second);
+                let product = product(n_outputs, Ending::PLAIN, &mut out);
+                let passed = cast_slice(&passed);
+                multiply_rounded(&mut Model, loops, Vectors::widest(), passed, &second, product);
+                for (row, found) in out.chunks_exact(n_outputs).enumerate() {
+                    let mut middle: Vec<f32> = (0..n_middle)
+                        .map(|output| {
+                            let products = (0..n_inputs).map(|input| {
+                                rounded(values[row * n_inputs + input])
+                                    * rounded(weights[0](input, output))
+                            });
+                            products.sum::<f64>() as f32 + bias[output]
+                        })
+                        .collect();
+                    activation.apply(&mut middle);
+                    // What comes out between may be rounded to a neighbor, one part in 256 away.
+                    let most: f64 = middle.iter().map(|value| f64::from(value.abs()) / 900.0).sum();
+                    for (output, found) in found.iter().enumerate() {
+                        let exact: f64 = (0..n_middle)
+                            .map(|input| rounded(middle[input]) * rounded(weights[1](input, output)))
+                            .sum();
+                        let error = (f64::from(*found) - exact - f64::from(bias[output])).abs();
+                        prop_assert!(error < most + 2e-3, "{} for {}", found, exact);
+                    }
                 }
             }
         }

@@ -11,6 +11,8 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::sync::OnceLock;
 
+use pulp::x86::V4;
+
 #[cfg(test)]
 pub(crate) use self::model::Model;
 pub(crate) use self::unit::Unit;
@@ -40,7 +42,8 @@ pub(crate) trait Tiles {
     /// Products of `R` times sixteen rows with 32 columns, `R` being one or two.
     ///
     /// Rows are bf16, `stride` values apart, and each as long as the weights have steps; weights are
-    /// those of a panel, [`STEP_WEIGHTS`] a step.
+    /// those of a panel, [`STEP_WEIGHTS`] a step. `between` is called after each step, to do what
+    /// there is to do while tiles are multiplied.
     ///
     /// # Panics
     /// When rows are missing.
@@ -50,6 +53,7 @@ pub(crate) trait Tiles {
         stride: usize,
         weights: &[u16],
         sums: &mut Block,
+        between: impl FnMut(usize),
     );
 }
 
@@ -63,7 +67,7 @@ fn steps<const R: usize>(rows: &[u16], stride: usize, weights: &[u16]) -> usize 
     n_steps
 }
 
-/// That this process may use tiles of bf16.
+/// That this process may use tiles of bf16, AVX-512 and the instruction that rounds to bf16.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Permission(());
 
@@ -71,7 +75,8 @@ impl Permission {
     /// Asks once for all; None where the CPU or the system has no such tiles.
     pub(crate) fn ask() -> Option<Self> {
         static GIVEN: OnceLock<bool> = OnceLock::new();
-        let given = *GIVEN.get_or_init(|| has_tiles() && system_keeps_tiles() && system_permits());
+        let is_given = || has_tiles() && has_rounding() && system_keeps_tiles() && system_permits();
+        let given = *GIVEN.get_or_init(is_given);
         given.then_some(Self(()))
     }
 }
@@ -91,6 +96,11 @@ fn has_tiles() -> bool {
         && palette.ebx == (8 << 16) | 64
         && palette.ecx & 0xffff == 16;
     features & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE && is_known
+}
+
+/// Whether there is AVX-512 with its extension for bf16, which CPUs with tiles have.
+fn has_rounding() -> bool {
+    V4::try_new().is_some() && is_x86_feature_detected!("avx512bf16")
 }
 
 /// Whether the system saves tiles when it switches from one thread to another.

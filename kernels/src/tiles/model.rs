@@ -29,8 +29,10 @@ impl Tiles for Model {
         stride: usize,
         weights: &[u16],
         sums: &mut Block,
+        between: impl FnMut(usize),
     ) {
         let n_steps = steps::<R>(rows, stride, weights);
+        (0..n_steps).for_each(between);
         for (row, sums) in sums.0.iter_mut().enumerate().take(R * TILE_ROWS) {
             for (column, sum) in sums.iter_mut().enumerate().take(BLOCK_COLUMNS) {
                 let mut total = 0.0f32;

@@ -1,11 +1,12 @@
 //! The tile instructions.
 //!
-//! The compiler of today has no stable functions for them, so they are written as assembly, a
-//! whole block in one piece: no tile lives from one piece to the next but by its configuration.
+//! The compiler of today has no stable functions for them, so they are written as assembly. Tiles live
+//! from one piece of it to the next: compiled code uses none, and the system keeps them when it
+//! switches from one thread to another.
 
 use std::arch::asm;
 
-use super::{Block, Permission, STEP_WEIGHTS, Tiles, steps};
+use super::{Block, Permission, STEP, STEP_WEIGHTS, TILE_ROWS, Tiles, steps};
 
 /// How the eight tiles are cut: all of them sixteen rows of 64 bytes.
 #[repr(C, align(64))]
@@ -99,79 +100,84 @@ impl Tiles for Unit {
         stride: usize,
         weights: &[u16],
         sums: &mut Block,
+        mut between: impl FnMut(usize),
     ) {
         let n_steps = steps::<R>(rows, stride, weights);
-        if n_steps == 0 {
-            return *sums = Block::ZERO;
-        }
-        // SAFETY: tiles are configured, since `self` exists on this thread. The loads read
-        // 64 bytes of each of `16 * R` rows that are `2 * stride` bytes apart, in `n_steps`
-        // steps of 64 bytes, and `n_steps` times two tiles of 16 * 64 bytes of weights: `steps`
-        // has checked that all of them lie in `rows` and `weights`. The stores write rows of 64
-        // bytes 128 bytes apart: one or both halves of a `Block`, which has 32 such rows. Any
-        // bits are values of bf16 and f32. The instructions need no alignment.
+        // SAFETY: tiles are configured, since `self` exists on this thread. Only these four are
+        // changed.
         #[allow(unsafe_code, reason = "tile instructions exist as assembly only")]
         unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                options(nomem, nostack, preserves_flags),
+            );
+        }
+        let upper = rows.as_ptr();
+        let lower = upper.wrapping_add(TILE_ROWS * stride);
+        for step in 0..n_steps {
+            // SAFETY: tiles are configured. The loads read 64 bytes of each of `16 * R` rows that
+            // are `2 * stride` bytes apart, a step behind those of the last round, and two tiles of
+            // 16 * 64 bytes of weights: `steps` has checked that all of them lie in `rows` and
+            // `weights`. Any bits are values of bf16. The instructions need no alignment.
+            #[allow(unsafe_code, reason = "tile instructions exist as assembly only")]
+            unsafe {
+                let weights = weights.as_ptr().wrapping_add(step * STEP_WEIGHTS);
+                let upper = upper.wrapping_add(step * STEP);
+                if R == 2 {
+                    asm!(
+                        "tileloadd tmm4, [{upper} + {stride}*1]",
+                        "tileloadd tmm6, [{weights} + {line}*1]",
+                        "tileloadd tmm7, [{weights} + {line}*1 + 1024]",
+                        "tileloadd tmm5, [{lower} + {stride}*1]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tdpbf16ps tmm2, tmm5, tmm6",
+                        "tdpbf16ps tmm3, tmm5, tmm7",
+                        upper = in(reg) upper,
+                        lower = in(reg) lower.wrapping_add(step * STEP),
+                        stride = in(reg) 2 * stride,
+                        weights = in(reg) weights,
+                        line = in(reg) 64usize,
+                        options(readonly, nostack, preserves_flags),
+                    );
+                } else {
+                    asm!(
+                        "tileloadd tmm4, [{upper} + {stride}*1]",
+                        "tileloadd tmm6, [{weights} + {line}*1]",
+                        "tileloadd tmm7, [{weights} + {line}*1 + 1024]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tdpbf16ps tmm1, tmm4, tmm7",
+                        upper = in(reg) upper,
+                        stride = in(reg) 2 * stride,
+                        weights = in(reg) weights,
+                        line = in(reg) 64usize,
+                        options(readonly, nostack, preserves_flags),
+                    );
+                }
+            }
+            between(step);
+        }
+        // SAFETY: tiles are configured. The stores write rows of 64 bytes 128 bytes apart: one or
+        // both halves of a `Block`, which has 32 such rows.
+        #[allow(unsafe_code, reason = "tile instructions exist as assembly only")]
+        unsafe {
+            asm!(
+                "tilestored [{sums} + {line}*1], tmm0",
+                "tilestored [{sums} + {line}*1 + 64], tmm1",
+                sums = in(reg) &raw mut *sums,
+                line = in(reg) 128usize,
+                options(nostack, preserves_flags),
+            );
             if R == 2 {
                 asm!(
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
-                    "2:",
-                    "tileloadd tmm4, [{upper} + {stride}*1]",
-                    "tileloadd tmm6, [{weights} + {line}*1]",
-                    "tileloadd tmm7, [{weights} + {line}*1 + 1024]",
-                    "tileloadd tmm5, [{lower} + {stride}*1]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    "add {upper}, 64",
-                    "add {lower}, 64",
-                    "add {weights}, {step}",
-                    "dec {n_steps}",
-                    "jnz 2b",
-                    "add {line}, {line}",
-                    "tilestored [{sums} + {line}*1], tmm0",
-                    "tilestored [{sums} + {line}*1 + 64], tmm1",
                     "tilestored [{sums} + {line}*1 + 2048], tmm2",
                     "tilestored [{sums} + {line}*1 + 2112], tmm3",
-                    upper = inout(reg) rows.as_ptr() => _,
-                    lower = inout(reg) rows.as_ptr().wrapping_add(16 * stride) => _,
-                    stride = in(reg) 2 * stride,
-                    weights = inout(reg) weights.as_ptr() => _,
-                    line = inout(reg) 64usize => _,
-                    step = const 2 * STEP_WEIGHTS,
-                    n_steps = inout(reg) n_steps => _,
-                    sums = in(reg) sums,
-                    options(nostack),
-                );
-            } else {
-                asm!(
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "2:",
-                    "tileloadd tmm4, [{upper} + {stride}*1]",
-                    "tileloadd tmm6, [{weights} + {line}*1]",
-                    "tileloadd tmm7, [{weights} + {line}*1 + 1024]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "add {upper}, 64",
-                    "add {weights}, {step}",
-                    "dec {n_steps}",
-                    "jnz 2b",
-                    "add {line}, {line}",
-                    "tilestored [{sums} + {line}*1], tmm0",
-                    "tilestored [{sums} + {line}*1 + 64], tmm1",
-                    upper = inout(reg) rows.as_ptr() => _,
-                    stride = in(reg) 2 * stride,
-                    weights = inout(reg) weights.as_ptr() => _,
-                    line = inout(reg) 64usize => _,
-                    step = const 2 * STEP_WEIGHTS,
-                    n_steps = inout(reg) n_steps => _,
-                    sums = in(reg) sums,
-                    options(nostack),
+                    sums = in(reg) &raw mut *sums,
+                    line = in(reg) 128usize,
+                    options(nostack, preserves_flags),
                 );
             }
         }

@@ -9,7 +9,7 @@ pub(crate) fn activate<const D: usize>(activation: Activation, input: Tensor<D>)
     match activation {
         Activation::Identity => input,
         Activation::Relu => relu(input),
-        Activation::Gelu | Activation::CoarseGelu => gelu(input),
+        Activation::Gelu => gelu(input),
         Activation::QuickGelu => input.clone() * sigmoid(input * 1.702),
         Activation::Swish => silu(input),
         Activation::HardSwish => {

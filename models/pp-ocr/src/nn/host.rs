@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use quire_kernels::{
-    Buffer, DepthwiseKernel, Ending, PackedMatrix, RowView, Vectors, activate, add, add_repeated,
-    attend_sequence, copy_rows, dilate_line, mean_rows, normalize_rows, scale_rows,
+    Buffer, DepthwiseKernel, Ending, PackedMatrix, Passed, RowView, Vectors, activate, add,
+    add_repeated, attend_sequence, copy_rows, dilate_line, mean_rows, normalize_rows, scale_rows,
 };
 
 use super::{
@@ -606,7 +606,6 @@ impl HostMap {
     fn mix_channels(mut self, layer: &Mixer, gates: &[f32]) -> Self {
         let channels = self.channels;
         let tile = tile_pixels(channels + layer.expand.config.channels_out);
-        let mut wide = Buffer::take(tile * layer.expand.config.channels_out);
         let image_values = self.pixels() * channels;
         let is_residual = layer.is_residual;
         assert!(is_residual, "a block that squeezes keeps its channels");
@@ -617,8 +616,8 @@ impl HostMap {
         {
             for pixels in image.chunks_mut(tile * channels) {
                 scale_rows(Vectors::chosen(), pixels, gate);
-                expand(layer, pixels, &mut wide);
-                project(layer, &wide, pixels.len() / channels, pixels);
+                let wide = expand(layer, pixels);
+                project(layer, &wide, pixels);
             }
         }
         self
@@ -636,7 +635,6 @@ impl HostMap {
         let block = block_lines(width, values).min(height) * width;
         let n_wide = layer.expand.config.channels_out;
         let tile = tile_pixels(channels + n_wide);
-        let mut wide = Buffer::take(tile * n_wide);
         let mut narrow = Buffer::take(if layer.is_residual {
             0
         } else {
@@ -646,8 +644,8 @@ impl HostMap {
             if layer.is_residual {
                 self.filter(&layer.depthwise, image, lines, out);
                 for pixels in out.chunks_mut(tile * channels) {
-                    expand(layer, pixels, &mut wide);
-                    project(layer, &wide, pixels.len() / channels, pixels);
+                    let wide = expand(layer, pixels);
+                    project(layer, &wide, pixels);
                 }
                 return;
             }
@@ -655,8 +653,8 @@ impl HostMap {
             self.filter(&layer.depthwise, image, lines, narrow);
             let tiles = narrow.chunks(tile * channels);
             for (pixels, out) in tiles.zip(out.chunks_mut(tile * channels_out)) {
-                expand(layer, pixels, &mut wide);
-                project(layer, &wide, pixels.len() / channels, out);
+                let wide = expand(layer, pixels);
+                project(layer, &wide, out);
             }
         });
         output
@@ -664,22 +662,21 @@ impl HostMap {
 }
 
 /// The wide middle of a block for some pixels.
-fn expand(layer: &Mixer, pixels: &[f32], wide: &mut [f32]) {
+fn expand(layer: &Mixer, pixels: &[f32]) -> Passed {
     let config = &layer.expand.config;
     let n_pixels = pixels.len() / config.channels_in;
-    let wide = &mut wide[..n_pixels * config.channels_out];
     let rows = RowView::whole(pixels, config.channels_in);
-    packed(&layer.expand).multiply(rows, n_pixels, config.activation.into(), wide);
+    let next = packed(&layer.project);
+    packed(&layer.expand).pass(rows, n_pixels, config.activation, next)
 }
 
 /// From the wide middle to the output, which holds what is added if the block is residual.
-fn project(layer: &Mixer, wide: &[f32], n_pixels: usize, out: &mut [f32]) {
-    let rows = RowView::whole(wide, layer.project.config.channels_in);
+fn project(layer: &Mixer, wide: &Passed, out: &mut [f32]) {
     let ending = match layer.is_residual {
         true => Ending::ADDED,
         false => Ending::PLAIN,
     };
-    packed(&layer.project).multiply(rows, n_pixels, ending, out);
+    packed(&layer.project).multiply_passed(wide, ending, out);
 }
 
 fn filter_of(layer: &Depthwise) -> &DepthwiseKernel {
