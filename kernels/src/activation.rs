@@ -13,7 +13,7 @@ pub enum Activation {
     Identity,
     Relu,
     /// `x` times the normal distribution function of `x`, to an error of 4e-6; where products are
-    /// rounded to bf16, of 9e-5.
+    /// rounded to bf16, of 1e-4.
     Gelu,
     /// `x * sigmoid(1.702 x)`.
     QuickGelu,

@@ -187,10 +187,9 @@ fn pass_with(
     let Some(ended) = Ended::of(product.ending.activation) else {
         unreachable!("the activation is asked for before");
     };
-    each_block(tiles, rounded, n_rows, matrix, 0..n_panels, |block| {
-        let bias = &bias[block.panel * PANEL..][..PANEL];
+    each_block(tiles, rounded, n_rows, matrix, bias, 0..n_panels, |block| {
         let out = &mut values[block.row * stride + block.panel * PANEL..];
-        ended.put_rounded(loops, block.sums, bias, out, stride);
+        ended.put_rounded(loops, block.sums, out, stride);
     });
     passed
 }
@@ -216,8 +215,7 @@ fn multiply_rounded(
     let ended = Ended::of(ending.activation);
     let first_panel = columns.start / PANEL;
     let panels = first_panel..columns.end.div_ceil(PANEL);
-    each_block(tiles, rounded, n_rows, matrix, panels, |block| {
-        let bias = &bias[block.panel * PANEL..][..PANEL];
+    each_block(tiles, rounded, n_rows, matrix, bias, panels, |block| {
         let column = (block.panel - first_panel) * PANEL;
         let n_columns = PANEL.min(stride - column);
         let n_some = block.sums.len().min(n_rows.saturating_sub(block.row));
@@ -237,7 +235,7 @@ fn multiply_rounded(
         };
         ended
             .unwrap_or(Ended::Identity)
-            .put(loops, &block.sums[..n_some], bias, to);
+            .put(loops, &block.sums[..n_some], to);
     });
     if ended.is_none() {
         activate(vectors, ending.activation, &mut out[..n_rows * stride]);
@@ -262,11 +260,13 @@ fn each_block(
     rows: &[u16],
     n_rows: usize,
     matrix: &TiledMatrix,
+    bias: &[f32],
     panels: Range<usize>,
     mut end: impl FnMut(Multiplied<'_>),
 ) {
     let stride = matrix.stride();
     let panel_weights = matrix.n_steps * STEP_WEIGHTS;
+    let (bias, _) = bias.as_chunks::<PANEL>();
     let mut sums = [Block::ZERO, Block::ZERO];
     let [now, before] = &mut sums;
     let (mut now, mut before) = (now, before);
@@ -276,6 +276,7 @@ fn each_block(
         let rows = &rows[row * stride..];
         for panel in panels.clone() {
             let weights = &matrix.panels[panel * panel_weights..][..panel_weights];
+            let bias = &bias[panel];
             let (of_panel, first, n_waiting) = waiting;
             let hand_on = |step: usize| {
                 let share = |step: usize| step * n_waiting / matrix.n_steps;
@@ -290,8 +291,8 @@ fn each_block(
             };
             let n_tiles = if n_rows - row > TILE_ROWS { 2 } else { 1 };
             match n_tiles {
-                2 => tiles.multiply::<2>(rows, stride, weights, now, hand_on),
-                _ => tiles.multiply::<1>(rows, stride, weights, now, hand_on),
+                2 => tiles.multiply::<2>(rows, stride, weights, bias, now, hand_on),
+                _ => tiles.multiply::<1>(rows, stride, weights, bias, now, hand_on),
             }
             waiting = (panel, row, n_tiles * TILE_ROWS);
             std::mem::swap(&mut now, &mut before);
@@ -330,21 +331,20 @@ impl Ended {
 
     /// Adds the bias to sums and writes them or adds them to what is there; there is room for all.
     #[allow(unsafe_code, reason = "functions for instructions")]
-    fn put(self, loops: Loops, sums: &[[f32; BLOCK_COLUMNS]], bias: &[f32], to: Target) {
-        assert!(bias.len() >= PANEL, "a bias for each column");
+    fn put(self, loops: Loops, sums: &[[f32; BLOCK_COLUMNS]], to: Target) {
         match loops {
             // SAFETY: the permission says that the instructions are there, and the caller that there
             // is room.
             Loops::Wide(_) => unsafe {
                 match self {
-                    Self::Identity => put::<IDENTITY>(sums, bias, to),
-                    Self::Relu => put::<RELU>(sums, bias, to),
-                    Self::Gelu => put::<COARSE_GELU>(sums, bias, to),
-                    Self::HardSwish => put::<HARD_SWISH>(sums, bias, to),
+                    Self::Identity => put::<IDENTITY>(sums, to),
+                    Self::Relu => put::<RELU>(sums, to),
+                    Self::Gelu => put::<COARSE_GELU>(sums, to),
+                    Self::HardSwish => put::<HARD_SWISH>(sums, to),
                 }
             },
             #[cfg(test)]
-            Loops::Plain => tests::put(self.activation(), sums, bias, to),
+            Loops::Plain => tests::put(self.activation(), sums, to),
         }
     }
 
@@ -354,11 +354,9 @@ impl Ended {
         self,
         loops: Loops,
         sums: &[[f32; BLOCK_COLUMNS]],
-        bias: &[f32],
         out: &mut [u16],
         stride: usize,
     ) {
-        assert!(bias.len() >= PANEL, "a bias for each column");
         assert!(
             out.len() >= (sums.len() - 1) * stride + PANEL,
             "room for a block"
@@ -367,14 +365,14 @@ impl Ended {
             // SAFETY: the permission says that the instructions are there; there is room.
             Loops::Wide(_) => unsafe {
                 match self {
-                    Self::Identity => put_rounded::<IDENTITY>(sums, bias, out, stride),
-                    Self::Relu => put_rounded::<RELU>(sums, bias, out, stride),
-                    Self::Gelu => put_rounded::<COARSE_GELU>(sums, bias, out, stride),
-                    Self::HardSwish => put_rounded::<HARD_SWISH>(sums, bias, out, stride),
+                    Self::Identity => put_rounded::<IDENTITY>(sums, out, stride),
+                    Self::Relu => put_rounded::<RELU>(sums, out, stride),
+                    Self::Gelu => put_rounded::<COARSE_GELU>(sums, out, stride),
+                    Self::HardSwish => put_rounded::<HARD_SWISH>(sums, out, stride),
                 }
             },
             #[cfg(test)]
-            Loops::Plain => tests::put_rounded(self.activation(), sums, bias, out, stride),
+            Loops::Plain => tests::put_rounded(self.activation(), sums, out, stride),
         }
     }
 
@@ -393,10 +391,7 @@ impl Ended {
 /// AVX-512 is there, a bias for each column of a block, and room for so many rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
 #[allow(unsafe_code, reason = "a function for instructions")]
-unsafe fn put<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], bias: &[f32], to: Target) {
-    // SAFETY: a panel of values.
-    let bias =
-        [0, 1].map(|half: usize| unsafe { _mm512_loadu_ps(bias.as_ptr().add(LANES * half)) });
+unsafe fn put<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], to: Target) {
     let masks = [0, 1].map(|half| avx512::first(to.n_columns, half));
     for (row, sums) in sums.iter().enumerate() {
         let out = to.out.wrapping_add(row * to.stride);
@@ -404,8 +399,7 @@ unsafe fn put<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], bias: &[f32], to: Targ
             let at = out.wrapping_add(LANES * half);
             // SAFETY: half a row of the block; what is masked out is neither read nor written.
             unsafe {
-                let sum = _mm512_loadu_ps(sums.as_ptr().add(LANES * half));
-                let mut sum = _mm512_add_ps(sum, bias[half]);
+                let mut sum = _mm512_loadu_ps(sums.as_ptr().add(LANES * half));
                 if to.adds {
                     sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(masks[half], at));
                 }
@@ -420,20 +414,12 @@ unsafe fn put<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], bias: &[f32], to: Targ
 /// many rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
 #[allow(unsafe_code, reason = "a function for instructions")]
-unsafe fn put_rounded<const A: u8>(
-    sums: &[[f32; BLOCK_COLUMNS]],
-    bias: &[f32],
-    out: &mut [u16],
-    stride: usize,
-) {
-    // SAFETY: a panel of values.
-    let bias =
-        [0, 1].map(|half: usize| unsafe { _mm512_loadu_ps(bias.as_ptr().add(LANES * half)) });
+unsafe fn put_rounded<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], out: &mut [u16], stride: usize) {
     for (row, sums) in sums.iter().enumerate() {
         let [low, high] = [0, 1].map(|half: usize| {
             // SAFETY: half a row of the block.
             let sum = unsafe { _mm512_loadu_ps(sums.as_ptr().add(LANES * half)) };
-            activated::<A>(_mm512_add_ps(sum, bias[half]))
+            activated::<A>(sum)
         });
         let rounded = _mm512_cvtne2ps_pbh(high, low);
         let at = out.as_mut_ptr().wrapping_add(row * stride);
@@ -529,22 +515,13 @@ mod tests {
     use crate::tiles::Model;
 
     /// A block that is ended by plain code.
-    fn ended(activation: Activation, sums: &[f32], bias: &[f32]) -> Vec<f32> {
-        let mut row: Vec<f32> = sums
-            .iter()
-            .zip(bias)
-            .map(|(sum, bias)| sum + bias)
-            .collect();
+    fn ended(activation: Activation, sums: &[f32]) -> Vec<f32> {
+        let mut row = sums.to_vec();
         activation.apply(&mut row);
         row
     }
 
-    pub(super) fn put(
-        activation: Activation,
-        sums: &[[f32; BLOCK_COLUMNS]],
-        bias: &[f32],
-        to: Target,
-    ) {
+    pub(super) fn put(activation: Activation, sums: &[[f32; BLOCK_COLUMNS]], to: Target) {
         for (row, sums) in sums.iter().enumerate() {
             // SAFETY: the caller says that there is room.
             #[allow(unsafe_code, reason = "as of what it stands for")]
@@ -561,19 +538,18 @@ mod tests {
                 .zip(&there)
                 .map(|(sum, there)| sum + there)
                 .collect();
-            out.copy_from_slice(&ended(activation, &sums, bias));
+            out.copy_from_slice(&ended(activation, &sums));
         }
     }
 
     pub(super) fn put_rounded(
         activation: Activation,
         sums: &[[f32; BLOCK_COLUMNS]],
-        bias: &[f32],
         out: &mut [u16],
         stride: usize,
     ) {
         for (row, sums) in sums.iter().enumerate() {
-            let values = ended(activation, sums, bias);
+            let values = ended(activation, sums);
             for (out, value) in out[row * stride..].iter_mut().zip(values) {
                 *out = round(value);
             }

@@ -39,7 +39,8 @@ impl Block {
 
 /// What multiplies tiles.
 pub(crate) trait Tiles {
-    /// Products of `R` times sixteen rows with 32 columns, `R` being one or two.
+    /// Products of `R` times sixteen rows with 32 columns, `R` being one or two, and a bias of each
+    /// column.
     ///
     /// Rows are bf16, `stride` values apart, and each as long as the weights have steps; weights are
     /// those of a panel, [`STEP_WEIGHTS`] a step. `between` is called after each step, to do what
@@ -52,6 +53,7 @@ pub(crate) trait Tiles {
         rows: &[u16],
         stride: usize,
         weights: &[u16],
+        bias: &[f32; BLOCK_COLUMNS],
         sums: &mut Block,
         between: impl FnMut(usize),
     );

@@ -28,6 +28,7 @@ impl Tiles for Model {
         rows: &[u16],
         stride: usize,
         weights: &[u16],
+        bias: &[f32; BLOCK_COLUMNS],
         sums: &mut Block,
         between: impl FnMut(usize),
     ) {
@@ -35,7 +36,7 @@ impl Tiles for Model {
         (0..n_steps).for_each(between);
         for (row, sums) in sums.0.iter_mut().enumerate().take(R * TILE_ROWS) {
             for (column, sum) in sums.iter_mut().enumerate().take(BLOCK_COLUMNS) {
-                let mut total = 0.0f32;
+                let mut total = bias[column];
                 for step in 0..n_steps {
                     let tile = step * STEP_WEIGHTS + column / 16 * STEP_WEIGHTS / 2;
                     let mut halves = [0.0f32; 2];

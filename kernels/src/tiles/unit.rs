@@ -6,7 +6,7 @@
 
 use std::arch::asm;
 
-use super::{Block, Permission, STEP, STEP_WEIGHTS, TILE_ROWS, Tiles, steps};
+use super::{BLOCK_COLUMNS, Block, Permission, STEP, STEP_WEIGHTS, TILE_ROWS, Tiles, steps};
 
 /// How the eight tiles are cut: all of them sixteen rows of 64 bytes.
 #[repr(C, align(64))]
@@ -99,21 +99,31 @@ impl Tiles for Unit {
         rows: &[u16],
         stride: usize,
         weights: &[u16],
+        bias: &[f32; BLOCK_COLUMNS],
         sums: &mut Block,
         mut between: impl FnMut(usize),
     ) {
         let n_steps = steps::<R>(rows, stride, weights);
-        // SAFETY: tiles are configured, since `self` exists on this thread. Only these four are
-        // changed.
+        // SAFETY: tiles are configured, since `self` exists on this thread. Sixteen times, with a
+        // stride of zero, the loads read either half of the bias.
         #[allow(unsafe_code, reason = "tile instructions exist as assembly only")]
         unsafe {
             asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                options(nomem, nostack, preserves_flags),
+                "tileloadd tmm0, [{bias} + {stride}*1]",
+                "tileloadd tmm1, [{bias} + {stride}*1 + 64]",
+                bias = in(reg) bias,
+                stride = in(reg) 0usize,
+                options(readonly, nostack, preserves_flags),
             );
+            if R == 2 {
+                asm!(
+                    "tileloadd tmm2, [{bias} + {stride}*1]",
+                    "tileloadd tmm3, [{bias} + {stride}*1 + 64]",
+                    bias = in(reg) bias,
+                    stride = in(reg) 0usize,
+                    options(readonly, nostack, preserves_flags),
+                );
+            }
         }
         let upper = rows.as_ptr();
         let lower = upper.wrapping_add(TILE_ROWS * stride);

@@ -325,6 +325,8 @@ mod tests {
         let [own, other] = &seats();
         let (begun, is_begun) = sync_channel(1);
         let (end, ended) = sync_channel::<()>(1);
+        // The page lasts as long as there are parts, or else its engine would be free for them again.
+        let (end_page, page_ended) = sync_channel::<()>(1);
         std::thread::scope(|scope| {
             own.work(|parts| {
                 // Its own thread waits in the first part until the second has ended elsewhere.
@@ -338,7 +340,10 @@ mod tests {
                 let rest: Vec<_> = (0..8).map(|_| parts.offer(here)).collect();
                 let page = scope.spawn(move || {
                     is_begun.recv_timeout(PATIENCE).unwrap();
-                    other.work(|_| here())
+                    other.work(move |_| {
+                        page_ended.recv_timeout(PATIENCE).unwrap();
+                        here()
+                    })
                 });
                 scope.spawn(move || {
                     // Called back before its part ends, so that it begins no other.
@@ -352,6 +357,7 @@ mod tests {
                 for part in rest {
                     assert_eq!(parts.wait(part), here());
                 }
+                end_page.send(()).unwrap();
                 assert_ne!(page.join().unwrap(), here());
             });
         });
