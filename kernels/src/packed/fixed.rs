@@ -91,13 +91,14 @@ impl std::fmt::Debug for FixedMatrix {
 }
 
 impl FixedMatrix {
-    /// Packs a matrix given by `(input, output)`, if these vectors can make use of it.
+    /// Packs a matrix given by `(input, output)`, if these vectors can make use of it. Where outputs
+    /// are few, rounding a row takes longer than its products.
     pub(super) fn new(
         vectors: Vectors,
         [n_inputs, n_outputs]: [usize; 2],
         weight: &impl Fn(usize, usize) -> f32,
     ) -> Option<Self> {
-        if n_inputs == 0 || !n_inputs.is_multiple_of(2) {
+        if n_inputs == 0 || !n_inputs.is_multiple_of(2) || n_outputs < PANEL {
             return None;
         }
         let chosen = Chosen::of(vectors)?;

@@ -5,8 +5,8 @@
 //! Inputs are filled up with zeros to whole steps, rows to whole tiles.
 
 use std::arch::x86_64::{
-    __m512bh, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_ps, _mm512_storeu_si512,
+    __m512bh, __mmask32, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_loadu_ps,
+    _mm512_mask_storeu_epi16, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_storeu_si512,
 };
 use std::mem::transmute;
 use std::ops::Range;
@@ -456,19 +456,29 @@ unsafe fn round_with_instruction(work: RoundRows<'_>) {
     work.each_piece(
         #[inline(always)]
         |values, out| {
-            let (values, last_values) = values.as_chunks::<32>();
-            let (out, last_out) = out.as_chunks_mut::<32>();
+            let (values, last_values) = values.as_chunks::<STEP>();
+            let (out, last_out) = out.as_chunks_mut::<STEP>();
             for (out, values) in out.iter_mut().zip(values) {
-                let half = |index: usize| {
-                    // SAFETY: sixteen of the 32 values.
-                    unsafe { _mm512_loadu_ps(values[16 * index..].as_ptr()) }
-                };
-                let both = _mm512_cvtne2ps_pbh(half(1), half(0));
-                // SAFETY: as many bits as 32 values of 16 have; any are such values.
-                *out = unsafe { transmute::<__m512bh, [u16; 32]>(both) };
+                // SAFETY: as many values, and room for them.
+                unsafe {
+                    let [low, high] = [0, LANES].map(|at| _mm512_loadu_ps(values[at..].as_ptr()));
+                    let both = _mm512_cvtne2ps_pbh(high, low);
+                    _mm512_storeu_si512(out.as_mut_ptr().cast(), transmute::<__m512bh, _>(both));
+                }
             }
-            for (out, value) in last_out.iter_mut().zip(last_values) {
-                *out = round(*value);
+            let n = last_values.len().min(last_out.len());
+            if n > 0 {
+                let from = last_values.as_ptr();
+                // SAFETY: what is masked out is neither read nor written.
+                unsafe {
+                    let [low, high] = [0, 1].map(|half| {
+                        let mask = avx512::first(n, half);
+                        _mm512_maskz_loadu_ps(mask, from.wrapping_add(LANES * half))
+                    });
+                    let both = transmute::<__m512bh, _>(_mm512_cvtne2ps_pbh(high, low));
+                    let mask = ((1u64 << n) - 1) as __mmask32;
+                    _mm512_mask_storeu_epi16(last_out.as_mut_ptr().cast(), mask, both);
+                }
             }
         },
     );

@@ -34,19 +34,14 @@ impl Peak {
             ended.map(|flops| flops.unwrap_or_default()).sum()
         });
         Self {
-            path: path_in_use().name(),
+            path: Vectors::chosen().name(),
             flops_a_core: sum / n_threads as f64,
         }
     }
 }
 
-/// The one place that says which instructions the engine uses.
-fn path_in_use() -> Vectors {
-    Vectors::widest()
-}
-
 fn flops(lasting: Duration) -> f64 {
-    let vectors = path_in_use();
+    let vectors = Vectors::chosen();
     let start = Instant::now();
     let mut operations = 0;
     while start.elapsed() < lasting {

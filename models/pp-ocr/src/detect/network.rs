@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use quire_kernels::Rounding;
 
 use crate::mode::Mode;
 use crate::nn::{
@@ -201,6 +202,7 @@ impl Neck {
             laterals.push(Lateral {
                 convolution: ConvolutionConfig::new(stage.channels, pyramid, 1)
                     .without_bias()
+                    .rounded(Rounding::Coarse)
                     .load(weights, &format!("{name}.convolution"))?,
                 squeeze: squeeze(pyramid).load(weights, &name)?,
             });
@@ -210,6 +212,7 @@ impl Neck {
                     .load(weights, &format!("{name}.depthwise"))?,
                 convolution: ConvolutionConfig::new(pyramid, share, 1)
                     .without_bias()
+                    .rounded(Rounding::Coarse)
                     .load(weights, &format!("{name}.convolution"))?,
                 squeeze: squeeze(share).load(weights, &name)?,
             });
@@ -255,6 +258,7 @@ impl Head {
         Ok(Self {
             merge: ConvolutionConfig::new(pyramid, narrow, 3)
                 .activation(Activation::Relu)
+                .rounded(Rounding::Coarse)
                 .load(weights, "head.merge")?,
             grow_a: grow(narrow, Activation::Relu).load(weights, "head.grow_a")?,
             grow_b: grow(1, Activation::Sigmoid).load(weights, "head.grow_b")?,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use burn::module::Module;
+use quire_kernels::Rounding;
 
 use super::{Activation, Convolution, ConvolutionConfig, FeatureMap, Mixer, MixerConfig, in_bands};
 use crate::weights::{Weights, WeightsError};
@@ -134,6 +135,7 @@ impl StemConfig {
         let mut layer = |name: &str, config: ConvolutionConfig, activation| {
             config
                 .activation(activation)
+                .rounded(Rounding::Coarse)
                 .load(weights, &format!("stem.{name}"))
         };
         let relu = Activation::Relu;

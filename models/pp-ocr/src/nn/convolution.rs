@@ -20,7 +20,6 @@ pub(crate) struct ConvolutionConfig {
     /// Zeros before and after, of height and of width.
     pub(crate) padding: [(usize, usize); 2],
     pub(crate) has_bias: bool,
-    /// For 1x1 kernels, which are the bulk of the work.
     pub(crate) rounding: Rounding,
     pub(crate) activation: Activation,
 }
@@ -49,7 +48,7 @@ impl ConvolutionConfig {
         Self { activation, ..self }
     }
 
-    /// Allows rounding; the kernel must be 1x1.
+    /// Allows rounding.
     pub(crate) fn rounded(self, rounding: Rounding) -> Self {
         Self { rounding, ..self }
     }
@@ -235,7 +234,7 @@ impl TransposedConfig {
         };
         let bias = |output: usize| bias[output % self.channels_out];
         let shape = [self.channels_in, 2 * self.channels_out];
-        PackedMatrix::new(Vectors::chosen(), shape, weight, bias, Rounding::None)
+        PackedMatrix::new(Vectors::chosen(), shape, weight, bias, Rounding::Coarse)
     }
 }
 
