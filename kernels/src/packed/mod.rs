@@ -111,12 +111,29 @@ impl PackedMatrix {
         bias: impl Fn(usize) -> f32,
         rounding: Rounding,
     ) -> Self {
+        let shape = [n_inputs, n_outputs];
+        Self::in_pieces(vectors, shape, 1, weight, bias, rounding)
+    }
+
+    /// As [`Self::new`] for rows that mostly come in so many pieces.
+    ///
+    /// # Panics
+    /// When inputs do not fall into pieces of one length.
+    pub fn in_pieces(
+        vectors: Vectors,
+        [n_inputs, n_outputs]: [usize; 2],
+        n_pieces: usize,
+        weight: impl Fn(usize, usize) -> f32 + Sync,
+        bias: impl Fn(usize) -> f32,
+        rounding: Rounding,
+    ) -> Self {
+        assert!(n_inputs.is_multiple_of(n_pieces), "pieces of one length");
         let packed = n_outputs.next_multiple_of(PANEL);
         let bias = (0..packed).map(|output| match output < n_outputs {
             true => bias(output),
             false => 0.0,
         });
-        let rounded = Weights::rounded(vectors, [n_inputs, n_outputs], &weight, rounding);
+        let rounded = Weights::rounded(vectors, [n_inputs, n_outputs], n_pieces, &weight, rounding);
         let weights =
             rounded.unwrap_or_else(|| Weights::Float(float::pack([n_inputs, n_outputs], &weight)));
         Self {
@@ -304,6 +321,7 @@ impl Weights {
     fn rounded(
         vectors: Vectors,
         shape: [usize; 2],
+        n_pieces: usize,
         weight: &impl Fn(usize, usize) -> f32,
         rounding: Rounding,
     ) -> Option<Self> {
@@ -312,7 +330,7 @@ impl Weights {
             Rounding::None => None,
             Rounding::Fine => fixed(),
             Rounding::Coarse => {
-                let tiled = TiledMatrix::new(vectors, shape, weight).map(Self::Tiled);
+                let tiled = TiledMatrix::new(vectors, shape, n_pieces, weight).map(Self::Tiled);
                 tiled.or_else(fixed)
             }
         }
@@ -322,6 +340,7 @@ impl Weights {
     fn rounded(
         _vectors: Vectors,
         _shape: [usize; 2],
+        _n_pieces: usize,
         _weight: &impl Fn(usize, usize) -> f32,
         _rounding: Rounding,
     ) -> Option<Self> {

@@ -15,12 +15,13 @@ use pulp::bytemuck::{cast_slice, cast_slice_mut};
 
 use super::avx512::{self, COARSE_GELU, LANES, activated};
 use super::blocks::{HARD_SWISH, IDENTITY, RELU, Target};
-use super::{PANEL, Product};
+use super::{PANEL, Product, RowView};
 use crate::activation::{Activation, activate};
 use crate::buffer::Buffer;
 use crate::storage::Aligned;
 use crate::tiles::{
-    BLOCK_COLUMNS, BLOCK_ROWS, Block, Permission, STEP, STEP_WEIGHTS, TILE_ROWS, Tiles, Unit,
+    BLOCK_COLUMNS, BLOCK_ROWS, Block, Permission, STEP, STEP_WEIGHTS, TILE_ROWS, TileRows, Tiles,
+    Unit,
 };
 use crate::vectors::{Kind, Vectors};
 
@@ -32,52 +33,128 @@ pub(super) struct TiledMatrix {
     /// For each panel, for each step of 32 inputs, for each half of the panel: for each pair of
     /// inputs the pairs of sixteen columns.
     panels: Aligned<u16>,
+    /// Inputs come in pieces, each of which takes whole steps.
+    n_pieces: usize,
+    /// Inputs of a piece.
+    len: usize,
+    /// Steps of a piece.
     n_steps: usize,
 }
 
+/// Inputs of the least piece that is worth a step.
+const LEAST_PIECE: usize = STEP / 2;
+
 impl TiledMatrix {
-    /// Packs a matrix given by `(input, output)`, if these vectors come with tiles.
+    /// Packs a matrix given by `(input, output)`, if these vectors come with tiles, for rows whose
+    /// pieces are so many.
     pub(super) fn new(
         vectors: Vectors,
         shape: [usize; 2],
+        n_pieces: usize,
         weight: &impl Fn(usize, usize) -> f32,
     ) -> Option<Self> {
         let has_tiles = matches!(vectors.kind(), Kind::Amx(..));
-        (has_tiles && shape[0] > 0).then(|| Self::pack(shape, weight))
+        let is_worth_it = shape[0] > 0 && (n_pieces == 1 || shape[0] / n_pieces >= LEAST_PIECE);
+        (has_tiles && is_worth_it).then(|| Self::pack(shape, n_pieces, weight))
     }
 
-    fn pack([n_inputs, n_outputs]: [usize; 2], weight: &impl Fn(usize, usize) -> f32) -> Self {
-        let n_steps = n_inputs.div_ceil(STEP);
-        let panel = n_steps * STEP_WEIGHTS;
+    fn pack(
+        [n_inputs, n_outputs]: [usize; 2],
+        n_pieces: usize,
+        weight: &impl Fn(usize, usize) -> f32,
+    ) -> Self {
+        let len = n_inputs / n_pieces;
+        let n_steps = len.div_ceil(STEP);
+        let panel = n_pieces * n_steps * STEP_WEIGHTS;
         let panels = (0..n_outputs.div_ceil(PANEL) * panel).map(|index| {
             let (step, within) = (index % panel / STEP_WEIGHTS, index % STEP_WEIGHTS);
             let (half, within) = (within / (STEP_WEIGHTS / 2), within % (STEP_WEIGHTS / 2));
-            let input = step * STEP + within / 32 * 2 + within % 2;
+            let input = step % n_steps * STEP + within / 32 * 2 + within % 2;
             let output = index / panel * PANEL + half * 16 + within % 32 / 2;
-            match input < n_inputs && output < n_outputs {
-                true => round(weight(input, output)),
+            match input < len && output < n_outputs {
+                true => round(weight(step / n_steps * len + input, output)),
                 false => 0,
             }
         });
         Self {
             panels: Aligned::from_iter(64, panels),
+            n_pieces,
+            len,
             n_steps,
         }
     }
 
-    /// Values of a row that is rounded and filled up to whole steps.
-    fn stride(&self) -> usize {
+    /// Values of a piece that is filled up to whole steps.
+    fn piece(&self) -> usize {
         self.n_steps * STEP
     }
 
+    /// Values of a row whose pieces are filled up.
+    fn stride(&self) -> usize {
+        self.n_pieces * self.piece()
+    }
+
+    /// Weights of a panel.
+    fn panel(&self) -> usize {
+        self.n_pieces * self.n_steps * STEP_WEIGHTS
+    }
+
     fn n_panels(&self) -> usize {
-        self.panels.len() / (self.n_steps * STEP_WEIGHTS)
+        self.panels.len() / self.panel()
+    }
+
+    /// How rows lie when they are rounded one by one.
+    fn one_by_one(&self) -> Layout {
+        Layout {
+            stride: self.stride(),
+            piece_stride: self.piece(),
+            overlaps: false,
+        }
+    }
+
+    /// How so many rows lie when they are rounded. Where they overlap, as what a kernel sees of an
+    /// image does from pixel to pixel, nothing is rounded twice.
+    fn layout(&self, rows: RowView<'_>, n_rows: usize) -> Layout {
+        let overlaps = rows.n_pieces == self.n_pieces && rows.stride < self.len;
+        match overlaps {
+            true => Layout {
+                stride: rows.stride,
+                piece_stride: (n_rows.next_multiple_of(TILE_ROWS) - 1) * rows.stride + self.piece(),
+                overlaps,
+            },
+            false => self.one_by_one(),
+        }
     }
 
     /// Room of f32 that so many rows take when they are rounded and filled up to whole tiles.
-    fn values_of(&self, n_rows: usize) -> usize {
-        n_rows.next_multiple_of(TILE_ROWS) * self.stride() / 2
+    fn values_of(&self, layout: Layout, n_rows: usize) -> usize {
+        let values = match layout.overlaps {
+            true => self.n_pieces * layout.piece_stride,
+            false => n_rows.next_multiple_of(TILE_ROWS) * layout.stride,
+        };
+        values.div_ceil(2)
     }
+
+    /// Rows that were rounded.
+    fn rows<'a>(&self, values: &'a [u16], layout: Layout) -> TileRows<'a> {
+        TileRows {
+            values,
+            stride: layout.stride,
+            n_pieces: self.n_pieces,
+            piece_stride: layout.piece_stride,
+            n_steps: self.n_steps,
+        }
+    }
+}
+
+/// How rounded rows lie.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    /// Values from one row to the next.
+    stride: usize,
+    /// Values from one piece of a row to the next.
+    piece_stride: usize,
+    overlaps: bool,
 }
 
 /// To the nearest bf16, of two equally near ones to the even. What is no number stays so.
@@ -146,8 +223,8 @@ pub(super) fn multiply_passed(
 ) {
     let permission = permission(vectors);
     let (mut tiles, loops) = (Unit::new(permission), Loops::Wide(permission));
-    let passed = cast_slice(passed);
-    multiply_rounded(&mut tiles, loops, vectors, passed, matrix, product);
+    let rows = matrix.rows(cast_slice(passed), matrix.one_by_one());
+    multiply_rounded(&mut tiles, loops, vectors, rows, matrix, product);
 }
 
 fn multiply_with(
@@ -157,10 +234,12 @@ fn multiply_with(
     matrix: &TiledMatrix,
     product: Product<'_>,
 ) {
-    let mut rounded = Buffer::take(matrix.values_of(product.n_rows));
+    let layout = matrix.layout(product.rows, product.n_rows);
+    let mut rounded = Buffer::take(matrix.values_of(layout, product.n_rows));
     let rounded = cast_slice_mut(&mut rounded);
-    round_rows(loops, &product, matrix.stride(), rounded);
-    multiply_rounded(tiles, loops, vectors, rounded, matrix, product);
+    round_rows(loops, matrix, &product, layout, rounded);
+    let rows = matrix.rows(rounded, layout);
+    multiply_rounded(tiles, loops, vectors, rows, matrix, product);
 }
 
 /// # Panics
@@ -173,10 +252,12 @@ fn pass_with(
     next: &TiledMatrix,
 ) -> Buffer {
     let (n_rows, bias) = (product.n_rows, product.bias);
-    let mut rounded = Buffer::take(matrix.values_of(n_rows));
+    let layout = matrix.layout(product.rows, n_rows);
+    let mut rounded = Buffer::take(matrix.values_of(layout, n_rows));
     let rounded = cast_slice_mut(&mut rounded);
-    round_rows(loops, product, matrix.stride(), rounded);
-    let mut passed = Buffer::take(next.values_of(n_rows));
+    round_rows(loops, matrix, product, layout, rounded);
+    let rows = matrix.rows(rounded, layout);
+    let mut passed = Buffer::take(next.values_of(next.one_by_one(), n_rows));
     let values: &mut [u16] = cast_slice_mut(&mut passed);
     let (stride, n_panels) = (next.stride(), matrix.n_panels());
     assert_eq!(
@@ -187,7 +268,7 @@ fn pass_with(
     let Some(ended) = Ended::of(product.ending.activation) else {
         unreachable!("the activation is asked for before");
     };
-    each_block(tiles, rounded, n_rows, matrix, bias, 0..n_panels, |block| {
+    each_block(tiles, rows, n_rows, matrix, bias, 0..n_panels, |block| {
         let out = &mut values[block.row * stride + block.panel * PANEL..];
         ended.put_rounded(loops, block.sums, out, stride);
     });
@@ -199,7 +280,7 @@ fn multiply_rounded(
     tiles: &mut impl Tiles,
     loops: Loops,
     vectors: Vectors,
-    rounded: &[u16],
+    rows: TileRows<'_>,
     matrix: &TiledMatrix,
     product: Product<'_>,
 ) {
@@ -215,7 +296,7 @@ fn multiply_rounded(
     let ended = Ended::of(ending.activation);
     let first_panel = columns.start / PANEL;
     let panels = first_panel..columns.end.div_ceil(PANEL);
-    each_block(tiles, rounded, n_rows, matrix, bias, panels, |block| {
+    each_block(tiles, rows, n_rows, matrix, bias, panels, |block| {
         let column = (block.panel - first_panel) * PANEL;
         let n_columns = PANEL.min(stride - column);
         let n_some = block.sums.len().min(n_rows.saturating_sub(block.row));
@@ -257,15 +338,15 @@ struct Multiplied<'a> {
 /// Rows that fill up a tile are handed on, too.
 fn each_block(
     tiles: &mut impl Tiles,
-    rows: &[u16],
+    rows: TileRows<'_>,
     n_rows: usize,
     matrix: &TiledMatrix,
     bias: &[f32],
     panels: Range<usize>,
     mut end: impl FnMut(Multiplied<'_>),
 ) {
-    let stride = matrix.stride();
-    let panel_weights = matrix.n_steps * STEP_WEIGHTS;
+    let panel_weights = matrix.panel();
+    let all_steps = matrix.n_pieces * matrix.n_steps;
     let (bias, _) = bias.as_chunks::<PANEL>();
     let mut sums = [Block::ZERO, Block::ZERO];
     let [now, before] = &mut sums;
@@ -273,13 +354,13 @@ fn each_block(
     // What is in `before`: panel, first row and their number.
     let mut waiting = (0, 0, 0);
     for row in (0..n_rows).step_by(BLOCK_ROWS) {
-        let rows = &rows[row * stride..];
+        let rows = rows.from(row);
         for panel in panels.clone() {
             let weights = &matrix.panels[panel * panel_weights..][..panel_weights];
             let bias = &bias[panel];
             let (of_panel, first, n_waiting) = waiting;
             let hand_on = |step: usize| {
-                let share = |step: usize| step * n_waiting / matrix.n_steps;
+                let share = |step: usize| step * n_waiting / all_steps;
                 let some = share(step)..share(step + 1);
                 if !some.is_empty() {
                     end(Multiplied {
@@ -291,8 +372,8 @@ fn each_block(
             };
             let n_tiles = if n_rows - row > TILE_ROWS { 2 } else { 1 };
             match n_tiles {
-                2 => tiles.multiply::<2>(rows, stride, weights, bias, now, hand_on),
-                _ => tiles.multiply::<1>(rows, stride, weights, bias, now, hand_on),
+                2 => tiles.multiply::<2>(rows, weights, bias, now, hand_on),
+                _ => tiles.multiply::<1>(rows, weights, bias, now, hand_on),
             }
             waiting = (panel, row, n_tiles * TILE_ROWS);
             std::mem::swap(&mut now, &mut before);
@@ -428,11 +509,18 @@ unsafe fn put_rounded<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], out: &mut [u16
     }
 }
 
-/// Rounds rows and fills them up to `stride` values, and with rows of zeros to whole tiles.
-fn round_rows(loops: Loops, product: &Product<'_>, stride: usize, rounded: &mut [u16]) {
+/// Rounds rows, and fills them up with zeros to whole steps and tiles.
+fn round_rows(
+    loops: Loops,
+    matrix: &TiledMatrix,
+    product: &Product<'_>,
+    layout: Layout,
+    rounded: &mut [u16],
+) {
     let work = RoundRows {
+        matrix,
         product,
-        stride,
+        layout,
         rounded,
     };
     match loops {
@@ -440,7 +528,7 @@ fn round_rows(loops: Loops, product: &Product<'_>, stride: usize, rounded: &mut 
         #[allow(unsafe_code, reason = "a function for instructions that are there")]
         Loops::Wide(_) => unsafe { round_with_instruction(work) },
         #[cfg(test)]
-        Loops::Plain => work.each_piece(|values, out| {
+        Loops::Plain => work.each_stretch(|values, out| {
             for (out, value) in out.iter_mut().zip(values) {
                 *out = round(*value);
             }
@@ -453,7 +541,7 @@ fn round_rows(loops: Loops, product: &Product<'_>, stride: usize, rounded: &mut 
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
 #[allow(unsafe_code, reason = "a function for instructions")]
 unsafe fn round_with_instruction(work: RoundRows<'_>) {
-    work.each_piece(
+    work.each_stretch(
         #[inline(always)]
         |values, out| {
             let (values, last_values) = values.as_chunks::<STEP>();
@@ -485,30 +573,65 @@ unsafe fn round_with_instruction(work: RoundRows<'_>) {
 }
 
 struct RoundRows<'a> {
+    matrix: &'a TiledMatrix,
     product: &'a Product<'a>,
-    stride: usize,
+    layout: Layout,
     rounded: &'a mut [u16],
 }
 
 impl RoundRows<'_> {
-    /// Calls `round` for each piece of each row and its place.
+    /// Calls `round` for each stretch of values that stay together, and its place.
     #[inline(always)]
-    fn each_piece(self, round: impl Fn(&[f32], &mut [u16])) {
+    fn each_stretch(self, round: impl Fn(&[f32], &mut [u16])) {
         let Product {
             rows,
             n_rows,
             n_inputs,
             ..
         } = *self.product;
+        let Layout {
+            stride,
+            piece_stride,
+            overlaps,
+        } = self.layout;
+        if overlaps {
+            let pieces = self.rounded.chunks_exact_mut(piece_stride);
+            for (piece, out) in pieces.take(rows.n_pieces).enumerate() {
+                let len = (n_rows - 1) * rows.stride + self.matrix.len;
+                let (out, rest) = out.split_at_mut(len);
+                rest.fill(0);
+                round(rows.piece(0, piece, len), out);
+            }
+            return;
+        }
+        // Windows that were copied out lie in one piece.
+        let rows = match rows.n_pieces {
+            1 => rows.in_pieces(self.matrix.n_pieces, self.matrix.len),
+            _ => rows,
+        };
         let len = n_inputs / rows.n_pieces;
-        for (row, out) in self.rounded.chunks_exact_mut(self.stride).enumerate() {
+        // Pieces of rows are filled up where the matrix has them, too.
+        let room = match self.matrix.n_pieces {
+            1 => len,
+            n_pieces => {
+                assert_eq!(n_pieces, rows.n_pieces, "pieces of the matrix");
+                piece_stride
+            }
+        };
+        for (row, out) in self.rounded.chunks_exact_mut(stride).enumerate() {
             if row >= n_rows {
                 out.fill(0);
                 continue;
             }
-            let (out, rest) = out.split_at_mut(n_inputs);
-            rest.fill(0);
-            for (piece, out) in out.chunks_exact_mut(len).enumerate() {
+            let (pieces, rest) = out.split_at_mut(rows.n_pieces * room);
+            if !rest.is_empty() {
+                rest.fill(0);
+            }
+            for (piece, out) in pieces.chunks_exact_mut(room).enumerate() {
+                let (out, rest) = out.split_at_mut(len);
+                if !rest.is_empty() {
+                    rest.fill(0);
+                }
                 round(rows.piece(row, piece, len), out);
             }
         }
@@ -520,7 +643,7 @@ mod tests {
     use half::bf16;
     use proptest::prelude::*;
 
-    use super::super::{Ending, RowView};
+    use super::super::Ending;
     use super::*;
     use crate::tiles::Model;
 
@@ -609,11 +732,12 @@ mod tests {
             ending: Ending::PLAIN,
             out: &mut out,
         };
-        let stride = values.len().next_multiple_of(STEP);
-        let mut rounded = vec![1; TILE_ROWS * stride];
+        let matrix = TiledMatrix::pack([values.len(), 1], 1, &|_, _| 1.0);
+        let layout = matrix.one_by_one();
+        let mut rounded = vec![1; TILE_ROWS * layout.stride];
         for loops in all_loops() {
             rounded.fill(1);
-            round_rows(loops, &product, stride, &mut rounded);
+            round_rows(loops, &matrix, &product, layout, &mut rounded);
             let (row, filling) = rounded.split_at(values.len());
             assert!(filling.iter().all(|value| *value == 0));
             for (found, value) in row.iter().zip(&values) {
@@ -642,14 +766,19 @@ mod tests {
         fn products_of_modeled_tiles_are_close_to_exact_ones_of_rounded_values(
             (n_rows, n_inputs, n_outputs) in (1usize..70, 1usize..140, 1usize..100),
             n_pieces in 1usize..4,
+            // Values between rows, or of the row before.
+            between in -30isize..5,
+            knows_pieces: bool,
             adds: bool,
         ) {
+            let stride = n_inputs.saturating_add_signed(between).max(1);
             let n_inputs = n_inputs * n_pieces;
             let weight = |input: usize, output: usize| value(3 * input + 17 * output);
-            let matrix = TiledMatrix::pack([n_inputs, n_outputs], &weight);
-            let stride = n_inputs / n_pieces + 3;
-            let values: Vec<f32> = (0..n_pieces * (n_rows + 1) * stride).map(value).collect();
+            let of_matrix = if knows_pieces { n_pieces } else { 1 };
+            let matrix = TiledMatrix::pack([n_inputs, n_outputs], of_matrix, &weight);
             let piece_stride = (n_rows + 1) * stride;
+            let n_values = n_pieces * (piece_stride + n_inputs);
+            let values: Vec<f32> = (0..n_values).map(value).collect();
             let bias: Vec<f32> = (0..n_outputs.next_multiple_of(PANEL)).map(value).collect();
             for loops in all_loops() {
                 let mut out = vec![0.5; n_rows * n_outputs];
@@ -693,8 +822,8 @@ mod tests {
                 |input: usize, output: usize| value(3 * input + 17 * output) / 4.0,
                 |input: usize, output: usize| value(5 * input + 13 * output) / 4.0,
             ];
-            let first = TiledMatrix::pack([n_inputs, n_middle], &weights[0]);
-            let second = TiledMatrix::pack([n_middle, n_outputs], &weights[1]);
+            let first = TiledMatrix::pack([n_inputs, n_middle], 1, &weights[0]);
+            let second = TiledMatrix::pack([n_middle, n_outputs], 1, &weights[1]);
             let values: Vec<f32> = (0..n_rows * n_inputs).map(value).collect();
             let bias: Vec<f32> = (0..128).map(value).collect();
             for loops in all_loops() {
@@ -711,8 +840,8 @@ mod tests {
                 let to_pass = product(n_middle, activation.into(), &mut []);
                 let passed = pass_with(&mut Model, loops, &first, &to_pass, &second);
                 let product = product(n_outputs, Ending::PLAIN, &mut out);
-                let passed = cast_slice(&passed);
-                multiply_rounded(&mut Model, loops, Vectors::widest(), passed, &second, product);
+                let rows = second.rows(cast_slice(&passed), second.one_by_one());
+                multiply_rounded(&mut Model, loops, Vectors::widest(), rows, &second, product);
                 for (row, found) in out.chunks_exact(n_outputs).enumerate() {
                     let mut middle: Vec<f32> = (0..n_middle)
                         .map(|output| {

@@ -37,36 +37,62 @@ impl Block {
     pub(crate) const ZERO: Self = Self([[0.0; BLOCK_COLUMNS]; BLOCK_ROWS]);
 }
 
+/// Rows of bf16, each in one or more pieces that take whole steps. Rows and pieces may overlap.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TileRows<'a> {
+    pub(crate) values: &'a [u16],
+    /// Values from one row to the next.
+    pub(crate) stride: usize,
+    pub(crate) n_pieces: usize,
+    /// Values from one piece of a row to the next.
+    pub(crate) piece_stride: usize,
+    /// Steps of a piece.
+    pub(crate) n_steps: usize,
+}
+
+impl TileRows<'_> {
+    /// The rows from one on.
+    pub(crate) fn from(self, first: usize) -> Self {
+        Self {
+            values: &self.values[first * self.stride..],
+            ..self
+        }
+    }
+
+    /// The first value of a step of the first row, for each step.
+    fn places(self) -> impl Iterator<Item = usize> {
+        let pieces = (0..self.n_pieces).map(move |piece| piece * self.piece_stride);
+        pieces.flat_map(move |first| (0..self.n_steps).map(move |step| first + step * STEP))
+    }
+
+    /// Panics unless `R` times sixteen rows are there, and weights for them.
+    fn check<const R: usize>(self, weights: &[u16]) {
+        const { assert!(R == 1 || R == 2, "one or two tiles of rows") };
+        let n_weights = self.n_pieces * self.n_steps * STEP_WEIGHTS;
+        assert_eq!(weights.len(), n_weights, "weights of all steps");
+        let last = (R * TILE_ROWS - 1) * self.stride;
+        let last = last + self.n_pieces.saturating_sub(1) * self.piece_stride;
+        let end = last + self.n_steps * STEP;
+        assert!(self.values.len() >= end, "rows of all steps");
+    }
+}
+
 /// What multiplies tiles.
 pub(crate) trait Tiles {
     /// Products of `R` times sixteen rows with 32 columns, `R` being one or two, and a bias of each
-    /// column.
-    ///
-    /// Rows are bf16, `stride` values apart, and each as long as the weights have steps; weights are
-    /// those of a panel, [`STEP_WEIGHTS`] a step. `between` is called after each step, to do what
-    /// there is to do while tiles are multiplied.
+    /// column. Weights are those of a panel, [`STEP_WEIGHTS`] a step. `between` is called after each
+    /// step, to do what there is to do while tiles are multiplied.
     ///
     /// # Panics
-    /// When rows are missing.
+    /// When rows or weights are missing.
     fn multiply<const R: usize>(
         &mut self,
-        rows: &[u16],
-        stride: usize,
+        rows: TileRows<'_>,
         weights: &[u16],
         bias: &[f32; BLOCK_COLUMNS],
         sums: &mut Block,
         between: impl FnMut(usize),
     );
-}
-
-/// Checks what [`Tiles::multiply`] is given and counts the steps.
-fn steps<const R: usize>(rows: &[u16], stride: usize, weights: &[u16]) -> usize {
-    const { assert!(R == 1 || R == 2, "one or two tiles of rows") };
-    let n_steps = weights.len() / STEP_WEIGHTS;
-    assert_eq!(weights.len(), n_steps * STEP_WEIGHTS, "whole steps");
-    let last = (R * TILE_ROWS - 1) * stride;
-    assert!(rows.len() >= last + n_steps * STEP, "rows of all steps");
-    n_steps
 }
 
 /// That this process may use tiles of bf16, AVX-512 and the instruction that rounds to bf16.

@@ -1,7 +1,7 @@
 //! What the tile instructions do, in plain code.
 #![cfg(test)]
 
-use super::{BLOCK_COLUMNS, Block, STEP, STEP_WEIGHTS, TILE_ROWS, Tiles, steps};
+use super::{BLOCK_COLUMNS, Block, STEP, STEP_WEIGHTS, TILE_ROWS, TileRows, Tiles};
 
 /// Tiles that are none.
 #[derive(Debug, Clone, Copy)]
@@ -25,24 +25,24 @@ impl Tiles for Model {
     /// once a product, and their sum to what the tile holds.
     fn multiply<const R: usize>(
         &mut self,
-        rows: &[u16],
-        stride: usize,
+        rows: TileRows<'_>,
         weights: &[u16],
         bias: &[f32; BLOCK_COLUMNS],
         sums: &mut Block,
         between: impl FnMut(usize),
     ) {
-        let n_steps = steps::<R>(rows, stride, weights);
-        (0..n_steps).for_each(between);
+        rows.check::<R>(weights);
+        let places: Vec<usize> = rows.places().collect();
+        (0..places.len()).for_each(between);
         for (row, sums) in sums.0.iter_mut().enumerate().take(R * TILE_ROWS) {
             for (column, sum) in sums.iter_mut().enumerate().take(BLOCK_COLUMNS) {
                 let mut total = bias[column];
-                for step in 0..n_steps {
+                for (step, place) in places.iter().enumerate() {
                     let tile = step * STEP_WEIGHTS + column / 16 * STEP_WEIGHTS / 2;
                     let mut halves = [0.0f32; 2];
                     for pair in 0..STEP / 2 {
                         for (odd, half) in halves.iter_mut().enumerate() {
-                            let value = rows[row * stride + step * STEP + 2 * pair + odd];
+                            let value = rows.values[row * rows.stride + place + 2 * pair + odd];
                             let weight = weights[tile + pair * 32 + column % 16 * 2 + odd];
                             *half = flush(widen(value).mul_add(widen(weight), *half));
                         }

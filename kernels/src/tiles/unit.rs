@@ -6,7 +6,7 @@
 
 use std::arch::asm;
 
-use super::{BLOCK_COLUMNS, Block, Permission, STEP, STEP_WEIGHTS, TILE_ROWS, Tiles, steps};
+use super::{BLOCK_COLUMNS, Block, Permission, STEP_WEIGHTS, TILE_ROWS, TileRows, Tiles};
 
 /// How the eight tiles are cut: all of them sixteen rows of 64 bytes.
 #[repr(C, align(64))]
@@ -96,14 +96,14 @@ impl Drop for Unit {
 impl Tiles for Unit {
     fn multiply<const R: usize>(
         &mut self,
-        rows: &[u16],
-        stride: usize,
+        rows: TileRows<'_>,
         weights: &[u16],
         bias: &[f32; BLOCK_COLUMNS],
         sums: &mut Block,
         mut between: impl FnMut(usize),
     ) {
-        let n_steps = steps::<R>(rows, stride, weights);
+        rows.check::<R>(weights);
+        let stride = rows.stride;
         // SAFETY: tiles are configured, since `self` exists on this thread. Sixteen times, with a
         // stride of zero, the loads read either half of the bias.
         #[allow(unsafe_code, reason = "tile instructions exist as assembly only")]
@@ -125,17 +125,16 @@ impl Tiles for Unit {
                 );
             }
         }
-        let upper = rows.as_ptr();
-        let lower = upper.wrapping_add(TILE_ROWS * stride);
-        for step in 0..n_steps {
+        let first = rows.values.as_ptr();
+        for (step, place) in rows.places().enumerate() {
             // SAFETY: tiles are configured. The loads read 64 bytes of each of `16 * R` rows that
-            // are `2 * stride` bytes apart, a step behind those of the last round, and two tiles of
-            // 16 * 64 bytes of weights: `steps` has checked that all of them lie in `rows` and
-            // `weights`. Any bits are values of bf16. The instructions need no alignment.
+            // are `2 * stride` bytes apart, and two tiles of 16 * 64 bytes of weights: `check` has
+            // seen that all of them lie in `rows` and `weights`. Any bits are values of bf16. The instructions need no alignment.
             #[allow(unsafe_code, reason = "tile instructions exist as assembly only")]
             unsafe {
                 let weights = weights.as_ptr().wrapping_add(step * STEP_WEIGHTS);
-                let upper = upper.wrapping_add(step * STEP);
+                let upper = first.wrapping_add(place);
+                let lower = upper.wrapping_add(TILE_ROWS * stride);
                 if R == 2 {
                     asm!(
                         "tileloadd tmm4, [{upper} + {stride}*1]",
@@ -147,7 +146,7 @@ impl Tiles for Unit {
                         "tdpbf16ps tmm2, tmm5, tmm6",
                         "tdpbf16ps tmm3, tmm5, tmm7",
                         upper = in(reg) upper,
-                        lower = in(reg) lower.wrapping_add(step * STEP),
+                        lower = in(reg) lower,
                         stride = in(reg) 2 * stride,
                         weights = in(reg) weights,
                         line = in(reg) 64usize,

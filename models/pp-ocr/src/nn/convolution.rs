@@ -97,9 +97,10 @@ impl ConvolutionConfig {
             let (tap, channel) = (input / self.channels_in, input % self.channels_in);
             kernel[(output * self.channels_in + channel) * taps + tap]
         };
-        PackedMatrix::new(
+        PackedMatrix::in_pieces(
             Vectors::chosen(),
             [taps * self.channels_in, self.channels_out],
+            self.kernel[0],
             weight,
             bias,
             self.rounding,
