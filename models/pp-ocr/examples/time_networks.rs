@@ -4,13 +4,13 @@
 //! cargo run --release -p pp-ocr --example time_networks
 //! ```
 //!
-//! `reference/time_networks.py` prints the same for onnxruntime. Time is what the thread spent on
-//! the CPU where the system tells (Linux), so a busy machine does little harm; the least of
-//! several runs is shown. Other threads still share caches and memory: compare runs of one minute.
+//! `reference/time_networks.py` prints the same for onnxruntime. The least of many runs is shown, and
+//! the speed that this is: run it with nothing else on the machine, and compare runs of one minute.
+//! `QUIRE_CPU` is followed.
 
 #![allow(clippy::print_stdout, reason = "an example prints what it found")]
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pp_ocr::Mode;
@@ -18,45 +18,70 @@ use pp_ocr::classify::AngleClassifier;
 use pp_ocr::detect::TextDetector;
 use pp_ocr::layout::LayoutDetector;
 use pp_ocr::recognize::TextRecognizer;
+use quire_kernels::Vectors;
 
-const RUNS: usize = 7;
+const RUNS: usize = 20;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if let Ok(path) = std::env::var("QUIRE_CPU") {
+        quire_kernels::choose(path.parse()?)?;
+    }
+    println!("{}", Vectors::chosen().name());
     let device = Device::flex();
     let only = std::env::args().nth(1).unwrap_or_default();
-    let time = |name: &str, run: &mut dyn FnMut()| {
+    let time = |name: &str, multiply_adds: u64, run: &mut dyn FnMut()| {
         if name.contains(&only) {
-            let least = (0..RUNS).map(|_| timed(run)).min().unwrap_or_default();
-            println!("{name}: {:.1} ms", 1000.0 * least.as_secs_f64());
+            let timed = |_| {
+                let start = Instant::now();
+                run();
+                start.elapsed()
+            };
+            let least = (0..RUNS).map(timed).min().unwrap_or_default();
+            println!(
+                "{name}: {:.1} ms, {:.0} GFLOP/s",
+                1000.0 * least.as_secs_f64(),
+                2e-9 * multiply_adds as f64 / least.as_secs_f64()
+            );
         }
     };
     for mode in Mode::ALL {
         let name = mode.name();
         let detector = TextDetector::of(mode, &device)?;
         for (height, width) in [(736, 736), (960, 736)] {
-            let images = images([1, 3, height, width]);
-            time(&format!("{name} detector {height}x{width}"), &mut || {
+            let dims = [1, 3, height, width];
+            let images = images(dims);
+            let what = format!("{name} detector {height}x{width}");
+            time(&what, detector.multiply_adds(dims), &mut || {
                 drop(detector.forward(images.clone()));
             });
         }
         let recognizer = TextRecognizer::of(mode, &device)?;
         for (lines, width) in [(1, 320), (6, 320), (6, 640), (1, 1280)] {
-            let images = images([lines, 3, 48, width]);
+            let dims = [lines, 3, 48, width];
+            let images = images(dims);
             let what = format!("{name} recognizer {lines} x {width}, steps");
-            time(&what, &mut || drop(recognizer.steps(images.clone())));
+            time(&what, recognizer.multiply_adds(dims), &mut || {
+                drop(recognizer.steps(images.clone()));
+            });
         }
-        let lines = images([6, 3, 48, 640]);
+        let dims = [6, 3, 48, 640];
+        let lines = images(dims);
         let what = format!("{name} recognizer 6 x 640, logits");
-        time(&what, &mut || drop(recognizer.forward(lines.clone())));
+        time(&what, recognizer.multiply_adds(dims), &mut || {
+            drop(recognizer.forward(lines.clone()));
+        });
     }
     let classifier = AngleClassifier::load(&device)?;
-    let lines = images([6, 3, 48, 192]);
-    time("classifier 6", &mut || {
-        drop(classifier.forward(lines.clone()))
+    let dims = [6, 3, 48, 192];
+    let lines = images(dims);
+    time("classifier 6", classifier.multiply_adds(dims), &mut || {
+        drop(classifier.forward(lines.clone()));
     });
     let layout = LayoutDetector::load(&device)?;
     let image = images([1, 3, 800, 608]);
-    time("layout", &mut || drop(layout.forward(image.clone())));
+    time("layout", layout.multiply_adds(), &mut || {
+        drop(layout.forward(image.clone()));
+    });
     Ok(())
 }
 
@@ -70,23 +95,4 @@ fn images(dims: [usize; 4]) -> Tensor<4> {
         })
         .collect();
     Tensor::from_data(TensorData::new(values, dims), &Device::flex())
-}
-
-fn timed(run: &mut dyn FnMut()) -> Duration {
-    let (wall, cpu) = (Instant::now(), on_cpu());
-    run();
-    match (cpu, on_cpu()) {
-        (Some(before), Some(after)) => after - before,
-        _ => wall.elapsed(),
-    }
-}
-
-/// Time that this thread has spent on a CPU.
-fn on_cpu() -> Option<Duration> {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    stat.split_whitespace()
-        .next()?
-        .parse()
-        .ok()
-        .map(Duration::from_nanos)
 }
