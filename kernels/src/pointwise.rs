@@ -156,7 +156,7 @@ pub fn mean_rows(vectors: Vectors, rows: &[f32], mean: &mut [f32]) {
 /// instead of a neighbor.
 ///
 /// # Panics
-/// When lines are of different lengths.
+/// When lines are of different lengths, or shorter than a pixel.
 pub fn dilate_line(
     vectors: Vectors,
     upper: &[f32],
@@ -171,14 +171,17 @@ pub fn dilate_line(
     vectors.run_loops(
         #[inline(always)]
         || {
-            for ((out, upper), lower) in out.iter_mut().zip(upper).zip(lower) {
-                *out = upper.max(*lower);
-            }
+            let greater = |a: f32, b: f32| if a < b { b } else { a };
             let inside = out.len() - channels;
-            for index in 0..inside {
-                out[index] = out[index]
-                    .max(upper[index + channels])
-                    .max(lower[index + channels]);
+            let (inner, last) = out.split_at_mut(inside);
+            let next = upper[channels..].iter().zip(&lower[channels..]);
+            let here = upper.iter().zip(lower).zip(next);
+            for (out, ((a, b), (c, d))) in inner.iter_mut().zip(here) {
+                *out = greater(greater(*a, *b), greater(*c, *d));
+            }
+            let here = upper[inside..].iter().zip(&lower[inside..]);
+            for (out, (a, b)) in last.iter_mut().zip(here) {
+                *out = greater(*a, *b);
             }
         },
     );

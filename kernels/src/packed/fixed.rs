@@ -12,7 +12,7 @@ use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::x86::V3;
 
 use super::blocks::Pairs;
-use super::{PANEL, Product, avx2, avx512};
+use super::{PANEL, Product, avx2, avx512, panels};
 use crate::buffer::Buffer;
 use crate::storage::Aligned;
 use crate::vectors::{Kind, Vectors};
@@ -96,29 +96,33 @@ impl FixedMatrix {
     pub(super) fn new(
         vectors: Vectors,
         [n_inputs, n_outputs]: [usize; 2],
-        weight: &impl Fn(usize, usize) -> f32,
+        weight: &(impl Fn(usize, usize) -> f32 + Sync),
     ) -> Option<Self> {
         if n_inputs == 0 || !n_inputs.is_multiple_of(2) || n_outputs < PANEL {
             return None;
         }
         let chosen = Chosen::of(vectors)?;
-        let packed = n_outputs.next_multiple_of(PANEL);
-        let scale = |output: usize| match output < n_outputs {
-            true => column_scale(n_inputs, |input| weight(input, output)),
-            false => 0.0,
-        };
-        let scales: Aligned<f32> = Aligned::from_iter(64, (0..packed).map(scale));
-        let rounded = |input: usize, output: usize| match output < n_outputs {
-            true if scales[output] > 0.0 => nearest(weight(input, output) / scales[output]),
-            _ => 0,
-        };
-        let pairs = (0..packed * n_inputs / 2).map(|index| {
-            let output = index / (n_inputs / 2 * PANEL) * PANEL + index % PANEL;
-            let input = index / PANEL % (n_inputs / 2) * 2;
-            let [low, high] = [0, 1].map(|next| rounded(input + next, output).to_le_bytes());
-            i32::from_le_bytes([low[0], low[1], high[0], high[1]])
+        let n_panels = n_outputs.div_ceil(PANEL);
+        let scales = panels(n_panels, PANEL, |panel, scales| {
+            for (scale, output) in scales.iter_mut().zip(panel * PANEL..n_outputs) {
+                *scale = column_scale(n_inputs, |input| weight(input, output));
+            }
         });
-        let panels = Aligned::from_iter(64, pairs);
+        let panels = panels(n_panels, n_inputs / 2 * PANEL, |panel, pairs| {
+            for (pair, pairs) in pairs.chunks_exact_mut(PANEL).enumerate() {
+                let outputs = panel * PANEL..n_outputs;
+                for (value, (output, scale)) in
+                    pairs.iter_mut().zip(outputs.zip(&scales[panel * PANEL..]))
+                {
+                    if *scale > 0.0 {
+                        let [low, high] = [0, 1].map(|next| {
+                            nearest(weight(2 * pair + next, output) / scale).to_le_bytes()
+                        });
+                        *value = i32::from_le_bytes([low[0], low[1], high[0], high[1]]);
+                    }
+                }
+            }
+        });
         Some(Self {
             chosen,
             vectors,

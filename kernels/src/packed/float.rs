@@ -1,9 +1,8 @@
 //! The product in f32.
 
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
-use super::{PANEL, Product, RowView, put};
+use super::{PANEL, Product, RowView, panels, put};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 use crate::storage::Aligned;
@@ -16,22 +15,18 @@ pub(super) fn pack(
     [n_inputs, n_outputs]: [usize; 2],
     weight: &(impl Fn(usize, usize) -> f32 + Sync),
 ) -> Aligned<f32> {
-    let panel_values = n_inputs * PANEL;
-    let mut panels = Aligned::with_capacity(64, n_outputs.div_ceil(PANEL) * panel_values);
-    panels.resize(n_outputs.div_ceil(PANEL) * panel_values, 0.0);
-    if n_inputs == 0 {
-        return panels;
-    }
-    let each = panels.par_chunks_exact_mut(panel_values).enumerate();
-    each.for_each(|(panel, values)| {
-        let outputs = panel * PANEL..n_outputs.min((panel + 1) * PANEL);
-        for (input, values) in values.chunks_exact_mut(PANEL).enumerate() {
-            for (value, output) in values.iter_mut().zip(outputs.clone()) {
-                *value = weight(input, output);
+    panels(
+        n_outputs.div_ceil(PANEL),
+        n_inputs * PANEL,
+        |panel, values| {
+            let outputs = panel * PANEL..n_outputs.min((panel + 1) * PANEL);
+            for (input, values) in values.chunks_exact_mut(PANEL).enumerate() {
+                for (value, output) in values.iter_mut().zip(outputs.clone()) {
+                    *value = weight(input, output);
+                }
             }
-        }
-    });
-    panels
+        },
+    )
 }
 
 pub(super) fn multiply(vectors: Vectors, panels: &[f32], product: Product<'_>) {

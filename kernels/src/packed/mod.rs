@@ -21,6 +21,7 @@ use std::ops::Range;
 
 use pulp::Simd;
 use pulp::bytemuck::cast_slice;
+use rayon::prelude::*;
 
 use crate::activation::Activation;
 use crate::buffer::Buffer;
@@ -322,7 +323,7 @@ impl Weights {
         vectors: Vectors,
         shape: [usize; 2],
         n_pieces: usize,
-        weight: &impl Fn(usize, usize) -> f32,
+        weight: &(impl Fn(usize, usize) -> f32 + Sync),
         rounding: Rounding,
     ) -> Option<Self> {
         let fixed = || FixedMatrix::new(vectors, shape, weight).map(Self::Fixed);
@@ -346,6 +347,21 @@ impl Weights {
     ) -> Option<Self> {
         None
     }
+}
+
+/// Panels of so many values each, filled side by side; what is not filled is zero.
+fn panels<T: Copy + Default + Send>(
+    n_panels: usize,
+    n_values: usize,
+    fill: impl Fn(usize, &mut [T]) + Sync,
+) -> Aligned<T> {
+    let mut panels = Aligned::with_capacity(64, n_panels * n_values);
+    panels.resize(n_panels * n_values, T::default());
+    if n_values > 0 {
+        let each = panels.par_chunks_exact_mut(n_values).enumerate();
+        each.for_each(|(panel, values)| fill(panel, values));
+    }
+    panels
 }
 
 /// Rows of a matrix, the first of which starts at the first value. A row may lie in several

@@ -15,7 +15,7 @@ use pulp::bytemuck::{cast_slice, cast_slice_mut};
 
 use super::avx512::{self, COARSE_GELU, LANES, activated};
 use super::blocks::{HARD_SWISH, IDENTITY, RELU, Target};
-use super::{PANEL, Product, RowView};
+use super::{PANEL, Product, RowView, panels};
 use crate::activation::{Activation, activate};
 use crate::buffer::Buffer;
 use crate::storage::Aligned;
@@ -51,7 +51,7 @@ impl TiledMatrix {
         vectors: Vectors,
         shape: [usize; 2],
         n_pieces: usize,
-        weight: &impl Fn(usize, usize) -> f32,
+        weight: &(impl Fn(usize, usize) -> f32 + Sync),
     ) -> Option<Self> {
         let has_tiles = matches!(vectors.kind(), Kind::Amx(..));
         let is_worth_it = shape[0] > 0 && (n_pieces == 1 || shape[0] / n_pieces >= LEAST_PIECE);
@@ -61,23 +61,26 @@ impl TiledMatrix {
     fn pack(
         [n_inputs, n_outputs]: [usize; 2],
         n_pieces: usize,
-        weight: &impl Fn(usize, usize) -> f32,
+        weight: &(impl Fn(usize, usize) -> f32 + Sync),
     ) -> Self {
         let len = n_inputs / n_pieces;
         let n_steps = len.div_ceil(STEP);
-        let panel = n_pieces * n_steps * STEP_WEIGHTS;
-        let panels = (0..n_outputs.div_ceil(PANEL) * panel).map(|index| {
-            let (step, within) = (index % panel / STEP_WEIGHTS, index % STEP_WEIGHTS);
-            let (half, within) = (within / (STEP_WEIGHTS / 2), within % (STEP_WEIGHTS / 2));
-            let input = step % n_steps * STEP + within / 32 * 2 + within % 2;
-            let output = index / panel * PANEL + half * 16 + within % 32 / 2;
-            match input < len && output < n_outputs {
-                true => round(weight(step / n_steps * len + input, output)),
-                false => 0,
+        let n_values = n_pieces * n_steps * STEP_WEIGHTS;
+        let panels = panels(n_outputs.div_ceil(PANEL), n_values, |panel, values| {
+            let outputs = panel * PANEL..n_outputs.min((panel + 1) * PANEL);
+            for (step, values) in values.chunks_exact_mut(STEP_WEIGHTS).enumerate() {
+                let (piece, first) = (step / n_steps, step % n_steps * STEP);
+                for (within, input) in (first..len.min(first + STEP)).enumerate() {
+                    for (column, output) in outputs.clone().enumerate() {
+                        let half = column / 16 * (STEP_WEIGHTS / 2);
+                        let place = half + within / 2 * 32 + column % 16 * 2 + within % 2;
+                        values[place] = round(weight(piece * len + input, output));
+                    }
+                }
             }
         });
         Self {
-            panels: Aligned::from_iter(64, panels),
+            panels,
             n_pieces,
             len,
             n_steps,
