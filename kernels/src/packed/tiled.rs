@@ -5,7 +5,7 @@
 //! Inputs are filled up with zeros to whole steps, rows to whole tiles.
 
 use std::arch::x86_64::{
-    __m512bh, __mmask32, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_loadu_ps,
+    __m512bh, __m512i, __mmask32, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_loadu_ps,
     _mm512_mask_storeu_epi16, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_storeu_si512,
 };
 use std::mem::transmute;
@@ -479,15 +479,15 @@ unsafe fn put<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], to: Target) {
     let masks = [0, 1].map(|half| avx512::first(to.n_columns, half));
     for (row, sums) in sums.iter().enumerate() {
         let out = to.out.wrapping_add(row * to.stride);
-        for half in 0..2 {
+        for (half, mask) in masks.into_iter().enumerate() {
             let at = out.wrapping_add(LANES * half);
             // SAFETY: half a row of the block; what is masked out is neither read nor written.
             unsafe {
                 let mut sum = _mm512_loadu_ps(sums.as_ptr().add(LANES * half));
                 if to.adds {
-                    sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(masks[half], at));
+                    sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, at));
                 }
-                _mm512_mask_storeu_ps(at, masks[half], activated::<A>(sum));
+                _mm512_mask_storeu_ps(at, mask, activated::<A>(sum));
             }
         }
     }
@@ -508,7 +508,7 @@ unsafe fn put_rounded<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], out: &mut [u16
         let rounded = _mm512_cvtne2ps_pbh(high, low);
         let at = out.as_mut_ptr().wrapping_add(row * stride);
         // SAFETY: room for a row of the block; as many bits as 32 values of 16 have.
-        unsafe { _mm512_storeu_si512(at.cast(), transmute::<__m512bh, _>(rounded)) };
+        unsafe { _mm512_storeu_si512(at.cast(), transmute::<__m512bh, __m512i>(rounded)) };
     }
 }
 
@@ -554,7 +554,10 @@ unsafe fn round_with_instruction(work: RoundRows<'_>) {
                 unsafe {
                     let [low, high] = [0, LANES].map(|at| _mm512_loadu_ps(values[at..].as_ptr()));
                     let both = _mm512_cvtne2ps_pbh(high, low);
-                    _mm512_storeu_si512(out.as_mut_ptr().cast(), transmute::<__m512bh, _>(both));
+                    _mm512_storeu_si512(
+                        out.as_mut_ptr().cast(),
+                        transmute::<__m512bh, __m512i>(both),
+                    );
                 }
             }
             let n = last_values.len().min(last_out.len());
@@ -566,7 +569,7 @@ unsafe fn round_with_instruction(work: RoundRows<'_>) {
                         let mask = avx512::first(n, half);
                         _mm512_maskz_loadu_ps(mask, from.wrapping_add(LANES * half))
                     });
-                    let both = transmute::<__m512bh, _>(_mm512_cvtne2ps_pbh(high, low));
+                    let both = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
                     let mask = ((1u64 << n) - 1) as __mmask32;
                     _mm512_mask_storeu_epi16(last_out.as_mut_ptr().cast(), mask, both);
                 }
