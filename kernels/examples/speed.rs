@@ -92,7 +92,31 @@ fn measure(vectors: Vectors) {
             }
         }
     }
+    mixers(vectors);
     others(vectors);
+}
+
+/// Rows that pass through two matrices, which widen and narrow them again, with GELU between.
+fn mixers(vectors: Vectors) {
+    for narrow in [48, 96, 192, 384] {
+        let wide = 2 * narrow;
+        let matrix = |shape: [usize; 2]| {
+            let weight = |input, output| noise(input * shape[1] + output);
+            PackedMatrix::new(vectors, shape, weight, noise, Rounding::Coarse)
+        };
+        let (expand, project) = (matrix([narrow, wide]), matrix([wide, narrow]));
+        let rows: Vec<f32> = (0..ROWS * narrow).map(noise).collect();
+        let mut out = vec![0.0; ROWS * narrow];
+        let speed = best((4 * ROWS * narrow * wide) as u64, || {
+            let rows = RowView::whole(black_box(&rows), narrow);
+            let passed = expand.pass(rows, ROWS, Activation::Gelu, &project);
+            project.multiply_passed(&passed, Ending::PLAIN, &mut out);
+        });
+        println!(
+            "  {ROWS} x {narrow} x {wide} x {narrow} in {}, GELU between: {speed:.1} GFLOP/s",
+            expand.kept()
+        );
+    }
 }
 
 /// What is no product of matrices.

@@ -16,7 +16,7 @@
 //! | `silu(x * G^T) * (x * U^T)` | [`gate`] |
 //! | attention over cached keys and values | [`attend`] |
 //! | the likeliest output of very many | [`likeliest`] |
-//! | many rows by packed weights, with bias, sum and activation | [`PackedMatrix`] |
+//! | many rows by packed weights, with bias, sum and activation, and on to the next weights | [`PackedMatrix`] |
 //! | depthwise convolutions, channels last | [`DepthwiseKernel`] |
 //! | attention in short sequences, and in windows of maps | [`attend_sequence`], [`attend_head`] |
 //! | norms, softmax, activations | [`rms_norm`], [`normalize_rows`], [`softmax`], [`activate`] |
@@ -43,9 +43,9 @@
 //!
 //! # Unsafe code
 //! All of the workspace's stands here: in `tiles`, instructions that the compiler has no functions
-//! for; in `packed::tiled`, one that rounds to bf16; in `packed::avx2` and `depthwise`, innermost
-//! loops over pointers, whose ends are checked before, and places where the compiler is kept from
-//! reordering. Each place says why it is sound.
+//! for; in `packed::{blocks, avx2, avx512, tiled}` and `depthwise`, innermost loops over pointers,
+//! whose ends are checked before, functions for instructions, and places where the compiler is kept
+//! from reordering. Each place says why it is sound.
 
 mod activation;
 mod attention;

@@ -206,6 +206,40 @@ fn products_end_as_activations_do_by_themselves() {
 }
 
 #[test]
+fn rows_that_pass_through_two_matrices_are_multiplied_by_both() {
+    for vectors in Vectors::all() {
+        for rounding in Rounding::ALL {
+            for [n_rows, n_inputs, n_middle, n_outputs] in [
+                [1, 32, 64, 32],
+                [40, 96, 192, 96],
+                [33, 50, 70, 24],
+                [0, 8, 8, 8],
+            ] {
+                let matrix = |shape: [usize; 2]| {
+                    let weight = |input: usize, output: usize| value(3 * input + 17 * output) / 8.0;
+                    PackedMatrix::new(vectors, shape, weight, value, rounding)
+                };
+                let (first, second) = (matrix([n_inputs, n_middle]), matrix([n_middle, n_outputs]));
+                let rows: Vec<f32> = (0..n_rows * n_inputs).map(value).collect();
+                let rows = RowView::whole(&rows, n_inputs);
+                for activation in ALL {
+                    let mut middle = vec![0.0; n_rows * n_middle];
+                    first.multiply(rows, n_rows, activation.into(), &mut middle);
+                    let mut wanted = vec![0.5; n_rows * n_outputs];
+                    let middle = RowView::whole(&middle, n_middle);
+                    second.multiply(middle, n_rows, Ending::ADDED, &mut wanted);
+                    let mut found = vec![0.5; n_rows * n_outputs];
+                    let passed = first.pass(rows, n_rows, activation, &second);
+                    second.multiply_passed(&passed, Ending::ADDED, &mut found);
+                    // The same values are rounded in the same way.
+                    assert_eq!(found, wanted, "{activation:?} with {}", vectors.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn columns_of_a_product_are_those_of_the_whole() {
     for vectors in Vectors::all() {
         for rounding in Rounding::ALL {

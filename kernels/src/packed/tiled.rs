@@ -1,8 +1,11 @@
 //! The product of tiles of bf16, with sums in f32.
 //!
-//! Weights are rounded when they are packed, rows when the product starts. A block is 32 rows by a
-//! panel: four tiles of sums, two of rows, two of weights, each of which is loaded for two products.
-//! Inputs are filled up with zeros to whole steps, rows to whole tiles.
+//! Weights are rounded when they are packed, rows when the product starts, or by the product before.
+//! A block is 32 rows by a panel: four tiles of sums, two of rows, two of weights, each of which is
+//! loaded for two products. Inputs are filled up with zeros to whole steps, rows to whole tiles.
+//!
+//! Inside a piece of overlapping rows a step may reach beyond the piece, into what the next rows
+//! see; weights are zero there. What is no number reaches rows that end just before it, too.
 
 use std::arch::x86_64::{
     __m512bh, __m512i, __mmask32, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_loadu_ps,
