@@ -27,10 +27,11 @@ use std::arch::x86_64::{
 use pulp::x86::V3;
 
 use super::blocks::{
-    Blocks, Floats, GELU, HARD_SWISH, Pairs, RELU, Target, multiply, piece_len, pointers,
+    Blocks, Floats, GELU, HARD_SWISH, Pairs, RELU, RoundsRows, Target, Unrounded, multiply,
+    pointers,
 };
 use super::fixed::nearest;
-use super::{PANEL, Product, RowView};
+use super::{PANEL, Product};
 use crate::activation::GELU as FIT;
 use crate::vectors::Vectors;
 
@@ -80,29 +81,9 @@ pub(super) fn round_rows(
     rounded: &mut [i16],
     scales: &mut [f32],
 ) {
-    let (n_rows, n_inputs) = (product.n_rows, product.n_inputs);
-    let len = piece_len(product);
-    let room = rounded.len() >= n_rows * n_inputs && scales.len() >= n_rows;
-    assert!(room, "room for all rows and their scales");
-    let rows = Unrounded {
-        rows: product.rows,
-        len,
-        greatest,
-    };
-    let mut row = 0;
-    // SAFETY: AVX2 and FMA are there, as `V3` says; all rows are, and so is their room.
-    unsafe {
-        while row + 4 <= n_rows {
-            let to = rounded.as_mut_ptr().add(row * n_inputs);
-            rows.round::<4>(row, to, &mut scales[row..]);
-            row += 4;
-        }
-        while row < n_rows {
-            let to = rounded.as_mut_ptr().add(row * n_inputs);
-            rows.round::<1>(row, to, &mut scales[row..]);
-            row += 1;
-        }
-    }
+    let rows = Unrounded::new(product, greatest);
+    // SAFETY: AVX2 and FMA are there, as `V3` says.
+    unsafe { rows.round_all(&OfAvx2(&rows), rounded, scales) }
 }
 
 /// Blocks that are computed with AVX2 and FMA.
@@ -194,12 +175,11 @@ unsafe fn add_piece<const R: usize, const V: usize>(
     sums
 }
 
-/// Rows to be rounded.
-struct Unrounded<'a> {
-    rows: RowView<'a>,
-    /// Values of a piece of a row.
-    len: usize,
-    greatest: f32,
+impl RoundsRows for OfAvx2<'_, Unrounded<'_>> {
+    unsafe fn some<const R: usize>(&self, row: usize, to: *mut i16, scales: &mut [f32]) {
+        // SAFETY: as of this function.
+        unsafe { self.0.round::<R>(row, to, scales) }
+    }
 }
 
 impl Unrounded<'_> {
@@ -211,22 +191,14 @@ impl Unrounded<'_> {
     #[inline(never)]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn round<const R: usize>(&self, row: usize, to: *mut i16, scales: &mut [f32]) {
-        let Self {
-            rows,
-            len,
-            greatest,
-        } = *self;
+        let (len, n_pieces) = (self.len, self.rows.n_pieces);
         let whole = len / (2 * LANES) * (2 * LANES);
-        let piece_of = |index: usize, piece: usize| {
-            let at = (row + index) * rows.stride + piece * rows.piece_stride;
-            rows.values.as_ptr().wrapping_add(at)
-        };
         let bits_of_magnitude = _mm256_set1_epi32(i32::MAX);
         let mut most = [_mm256_setzero_si256(); 4];
         let mut of_rest = [0; 4];
         for index in 0..R {
-            for piece in 0..rows.n_pieces {
-                let values = piece_of(index, piece);
+            for piece in 0..n_pieces {
+                let values = self.piece(row + index, piece);
                 let mut two = [most[index]; 2];
                 for first in (0..whole).step_by(2 * LANES) {
                     for half in 0..2 {
@@ -250,27 +222,13 @@ impl Unrounded<'_> {
             let [a, b, c, d] = of_rest.map(u32::cast_signed);
             most = _mm_max_epu32(most, _mm_setr_epi32(a, b, c, d));
         }
-        // No number if there is an infinity or what is no number, which have the greatest bits.
-        let beyond = _mm_cmpgt_epi32(most, _mm_set1_epi32(f32::MAX.to_bits().cast_signed()));
-        let most = _mm_or_ps(_mm_castsi128_ps(most), _mm_castsi128_ps(beyond));
-        let scale = _mm_mul_ps(most, _mm_set1_ps(1.0 / greatest));
-        let inverse = _mm_div_ps(_mm_set1_ps(greatest), most);
-        // Where only the least numbers are, the inverse has no place in f32.
-        let is_finite = _mm_cmplt_ps(inverse, _mm_set1_ps(f32::INFINITY));
-        let is_usable = _mm_and_ps(is_finite, _mm_cmpgt_ps(scale, _mm_setzero_ps()));
-        let inverse = _mm_and_ps(inverse, is_usable);
-        let (mut all_scales, mut inverses) = ([0.0; 4], [0.0; 4]);
-        // SAFETY: there is room for four values.
-        unsafe {
-            _mm_storeu_ps(all_scales.as_mut_ptr(), scale);
-            _mm_storeu_ps(inverses.as_mut_ptr(), inverse);
-        }
+        let (all_scales, inverses) = scales_of(most, self.greatest);
         scales[..R].copy_from_slice(&all_scales[..R]);
         for index in 0..R {
             let inverse = _mm256_set1_ps(inverses[index]);
-            for piece in 0..rows.n_pieces {
-                let values = piece_of(index, piece);
-                let to = to.wrapping_add((index * rows.n_pieces + piece) * len);
+            for piece in 0..n_pieces {
+                let values = self.piece(row + index, piece);
+                let to = to.wrapping_add((index * n_pieces + piece) * len);
                 for first in (0..whole).step_by(2 * LANES) {
                     // SAFETY: values of the piece and their room.
                     unsafe {
@@ -293,10 +251,33 @@ impl Unrounded<'_> {
     }
 }
 
+/// What one stands for in each of four rows that are rounded to whole numbers of at most
+/// `greatest`, given the bits of their greatest magnitudes, and what their values are multiplied by.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn scales_of(most: __m128i, greatest: f32) -> ([f32; 4], [f32; 4]) {
+    // No number if there is an infinity or what is no number, which have the greatest bits.
+    let beyond = _mm_cmpgt_epi32(most, _mm_set1_epi32(f32::MAX.to_bits().cast_signed()));
+    let most = _mm_or_ps(_mm_castsi128_ps(most), _mm_castsi128_ps(beyond));
+    let scale = _mm_mul_ps(most, _mm_set1_ps(1.0 / greatest));
+    let inverse = _mm_div_ps(_mm_set1_ps(greatest), most);
+    // Where only the least numbers are, the inverse has no place in f32.
+    let is_finite = _mm_cmplt_ps(inverse, _mm_set1_ps(f32::INFINITY));
+    let is_usable = _mm_and_ps(is_finite, _mm_cmpgt_ps(scale, _mm_setzero_ps()));
+    let inverse = _mm_and_ps(inverse, is_usable);
+    let (mut scales, mut inverses) = ([0.0; 4], [0.0; 4]);
+    // SAFETY: there is room for four values.
+    unsafe {
+        _mm_storeu_ps(scales.as_mut_ptr(), scale);
+        _mm_storeu_ps(inverses.as_mut_ptr(), inverse);
+    }
+    (scales, inverses)
+}
+
 /// The greatest value of each of four vectors.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn greatest_of_each([a, b, c, d]: [__m256i; 4]) -> __m128i {
+pub(super) fn greatest_of_each([a, b, c, d]: [__m256i; 4]) -> __m128i {
     let of_two = |a, b| _mm256_max_epu32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
     let (ab, cd) = (of_two(a, b), of_two(c, d));
     let all = _mm256_max_epu32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));

@@ -11,16 +11,23 @@
 )]
 
 use std::arch::x86_64::{
-    __m512, __m512i, __mmask16, _mm512_abs_ps, _mm512_add_ps, _mm512_castps_si512,
-    _mm512_cvtepi32_ps, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
-    _mm512_permutex2var_ps, _mm512_permutexvar_ps, _mm512_range_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps, _mm512_sub_ps,
+    __m512, __m512i, __mmask16, _mm256_max_epu32, _mm512_abs_ps, _mm512_add_ps,
+    _mm512_castps_si512, _mm512_castsi512_si256, _mm512_cvtepi32_ps, _mm512_cvtps_epi32,
+    _mm512_dpwssd_epi32, _mm512_extracti64x4_epi64, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_mask_storeu_epi16, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+    _mm512_max_epu32, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_packs_epi32,
+    _mm512_permutex2var_ps, _mm512_permutexvar_epi64, _mm512_permutexvar_ps, _mm512_range_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi64, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
 };
 
 use pulp::x86::V4;
 
-use super::blocks::{Blocks, Floats, GELU, HARD_SWISH, Pairs, RELU, Target, multiply, pointers};
+use super::avx2::{greatest_of_each, scales_of};
+use super::blocks::{
+    Blocks, Floats, GELU, HARD_SWISH, Pairs, RELU, RoundsRows, Target, Unrounded, multiply,
+    pointers,
+};
 use super::fixed::Vnni;
 use super::{PANEL, Product};
 use crate::vectors::Vectors;
@@ -58,6 +65,22 @@ pub(super) fn multiply_pairs(
     pairs.check(&product);
     // SAFETY: AVX-512 and VNNI are there, as `Vnni` says, and shapes are checked.
     unsafe { multiply(&OfAvx512(pairs), vectors, &mut product) }
+}
+
+/// Rounds rows to whole numbers of at most `greatest`, and gives what one stands for in each.
+///
+/// # Panics
+/// When shapes do not fit.
+pub(super) fn round_rows(
+    _avx512: V4,
+    product: &Product<'_>,
+    greatest: f32,
+    rounded: &mut [i16],
+    scales: &mut [f32],
+) {
+    let rows = Unrounded::new(product, greatest);
+    // SAFETY: AVX-512 is there, as `V4` says.
+    unsafe { rows.round_all(&OfAvx512(&rows), rounded, scales) }
 }
 
 /// Blocks that are computed with AVX-512.
@@ -261,6 +284,92 @@ unsafe fn section_of<const R: usize, const V: usize>(
         }
     }
     floats
+}
+
+impl RoundsRows for OfAvx512<'_, Unrounded<'_>> {
+    unsafe fn some<const R: usize>(&self, row: usize, to: *mut i16, scales: &mut [f32]) {
+        // SAFETY: as of this function.
+        unsafe { round::<R>(self.0, row, to, scales) }
+    }
+}
+
+/// Rounds `R` rows, four at most, from `row` on. What follows from their greatest magnitudes is
+/// computed for all of them at once.
+///
+/// # Safety
+/// AVX-512 is there, and these rows; there is room for them at `to`.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+unsafe fn round<const R: usize>(
+    rows: &Unrounded<'_>,
+    row: usize,
+    to: *mut i16,
+    scales: &mut [f32],
+) {
+    const TWO: usize = 2 * LANES;
+    let (len, n_pieces) = (rows.len, rows.rows.n_pieces);
+    let whole = len / TWO * TWO;
+    let rest = [0, 1].map(|half| first(len - whole, half));
+    let all = [__mmask16::MAX; 2];
+    // Two vectors of a piece; what is masked out is zero.
+    let two = |piece: *const f32, at: usize, masks: [__mmask16; 2]| {
+        [0, 1].map(|half| {
+            let from = piece.wrapping_add(at + LANES * half);
+            // SAFETY: as of this function; what is masked out is not read.
+            unsafe { _mm512_maskz_loadu_ps(masks[half], from) }
+        })
+    };
+    let mut most = [_mm512_setzero_si512(); 4];
+    for index in 0..R {
+        let mut greatest = [most[index]; 2];
+        for piece in 0..n_pieces {
+            let piece = rows.piece(row + index, piece);
+            let mut see = |values: [__m512; 2]| {
+                for half in 0..2 {
+                    let magnitude = _mm512_castps_si512(_mm512_abs_ps(values[half]));
+                    greatest[half] = _mm512_max_epu32(greatest[half], magnitude);
+                }
+            };
+            for at in (0..whole).step_by(TWO) {
+                see(two(piece, at, all));
+            }
+            if whole < len {
+                see(two(piece, whole, rest));
+            }
+        }
+        most[index] = _mm512_max_epu32(greatest[0], greatest[1]);
+    }
+    let halves = most.map(|most| {
+        let upper = _mm512_extracti64x4_epi64::<1>(most);
+        _mm256_max_epu32(_mm512_castsi512_si256(most), upper)
+    });
+    let (all_scales, inverses) = scales_of(greatest_of_each(halves), rows.greatest);
+    scales[..R].copy_from_slice(&all_scales[..R]);
+    let in_order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    for index in 0..R {
+        let inverse = _mm512_set1_ps(inverses[index]);
+        // To the nearest, to even from the middle; quarters of each vector come in turns.
+        let rounded = |[low, high]: [__m512; 2]| {
+            let [low, high] =
+                [low, high].map(|values| _mm512_cvtps_epi32(_mm512_mul_ps(values, inverse)));
+            _mm512_permutexvar_epi64(in_order, _mm512_packs_epi32(low, high))
+        };
+        for piece in 0..n_pieces {
+            let to = to.wrapping_add((index * n_pieces + piece) * len);
+            let piece = rows.piece(row + index, piece);
+            for at in (0..whole).step_by(TWO) {
+                let values = rounded(two(piece, at, all));
+                // SAFETY: there is room for all values of the piece.
+                unsafe { _mm512_storeu_si512(to.add(at).cast(), values) };
+            }
+            if whole < len {
+                let values = rounded(two(piece, whole, rest));
+                let mask = (1u32 << (len - whole)) - 1;
+                // SAFETY: there is room for the rest, and nothing else is written.
+                unsafe { _mm512_mask_storeu_epi16(to.add(whole), mask, values) };
+            }
+        }
+    }
 }
 
 /// Ends a block: adds what is there if that is asked for, applies the activation and writes.

@@ -131,6 +131,78 @@ impl Pairs<'_> {
     }
 }
 
+/// Rows to be rounded to 16-bit integers.
+pub(super) struct Unrounded<'a> {
+    pub(super) rows: RowView<'a>,
+    n_rows: usize,
+    /// Values of a piece of a row.
+    pub(super) len: usize,
+    /// The greatest whole number of a row.
+    pub(super) greatest: f32,
+}
+
+/// What rounds them, with certain instructions.
+pub(super) trait RoundsRows {
+    /// Rounds `R` rows, one or four, from `row` on, and gives what one stands for in each.
+    ///
+    /// # Safety
+    /// The instructions are there, and the rows; there is room for them at `to`.
+    unsafe fn some<const R: usize>(&self, row: usize, to: *mut i16, scales: &mut [f32]);
+}
+
+impl<'a> Unrounded<'a> {
+    /// Rows of a product.
+    ///
+    /// # Panics
+    /// When rows are missing.
+    pub(super) fn new(product: &Product<'a>, greatest: f32) -> Self {
+        Self {
+            rows: product.rows,
+            n_rows: product.n_rows,
+            len: piece_len(product),
+            greatest,
+        }
+    }
+
+    /// Where a piece of a row begins.
+    pub(super) fn piece(&self, row: usize, piece: usize) -> *const f32 {
+        let at = row * self.rows.stride + piece * self.rows.piece_stride;
+        self.rows.values.as_ptr().wrapping_add(at)
+    }
+
+    /// Rounds all rows, and gives what one stands for in each.
+    ///
+    /// # Panics
+    /// When there is no room for all.
+    ///
+    /// # Safety
+    /// The instructions are there.
+    pub(super) unsafe fn round_all(
+        &self,
+        by: &impl RoundsRows,
+        rounded: &mut [i16],
+        scales: &mut [f32],
+    ) {
+        let (n_rows, n_inputs) = (self.n_rows, self.rows.n_pieces * self.len);
+        let room = rounded.len() >= n_rows * n_inputs && scales.len() >= n_rows;
+        assert!(room, "room for all rows and their scales");
+        let first = rounded.as_mut_ptr();
+        let at = |row: usize| first.wrapping_add(row * n_inputs);
+        let mut row = 0;
+        // SAFETY: as of this function; all rows are there, and so is their room.
+        unsafe {
+            while row + 4 <= n_rows {
+                by.some::<4>(row, at(row), &mut scales[row..]);
+                row += 4;
+            }
+            while row < n_rows {
+                by.some::<1>(row, at(row), &mut scales[row..]);
+                row += 1;
+            }
+        }
+    }
+}
+
 /// Values of a piece of a row. Panics unless all pieces of all rows are there.
 pub(super) fn piece_len(product: &Product<'_>) -> usize {
     let RowView {

@@ -9,7 +9,7 @@
 //! A row with an infinity, or with what is no number, gives what is no number everywhere.
 
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
-use pulp::x86::V3;
+use pulp::x86::{V3, V4};
 
 use super::blocks::Pairs;
 use super::{PANEL, Product, avx2, avx512, panels};
@@ -52,11 +52,11 @@ pulp::simd_type! {
     }
 }
 
-/// What this kind of vectors multiplies with. Rows are rounded with AVX2 either way.
+/// What this kind of vectors multiplies with.
 #[derive(Clone, Copy)]
 enum Chosen {
     Avx2(V3),
-    Vnni(Vnni, V3),
+    Vnni(Vnni, V4),
 }
 
 impl Chosen {
@@ -64,9 +64,18 @@ impl Chosen {
         match vectors.kind() {
             Kind::Avx2(simd) => Some(Self::Avx2(simd)),
             Kind::Avx512(simd) | Kind::Amx(simd, _) => {
-                Vnni::try_new().map(|vnni| Self::Vnni(vnni, *simd))
+                Vnni::try_new().map(|vnni| Self::Vnni(vnni, simd))
             }
             Kind::Portable => None,
+        }
+    }
+
+    /// Rounds rows, and gives what one stands for in each.
+    fn round_rows(self, product: &Product<'_>, rounded: &mut [i16], scales: &mut [f32]) {
+        let greatest = GREATEST_ROW_VALUE;
+        match self {
+            Self::Avx2(avx2) => avx2::round_rows(avx2, product, greatest, rounded, scales),
+            Self::Vnni(_, avx512) => avx512::round_rows(avx512, product, greatest, rounded, scales),
         }
     }
 }
@@ -151,9 +160,8 @@ pub(super) fn multiply(matrix: &FixedMatrix, product: Product<'_>) {
     let (n_rows, n_inputs) = (product.n_rows, product.n_inputs);
     let mut values = Buffer::take(n_rows * n_inputs / 2);
     let mut scales = Buffer::take(n_rows);
-    let (Chosen::Avx2(avx2) | Chosen::Vnni(_, avx2)) = matrix.chosen;
     let rounded = cast_slice_mut(&mut values);
-    avx2::round_rows(avx2, &product, GREATEST_ROW_VALUE, rounded, &mut scales);
+    matrix.chosen.round_rows(&product, rounded, &mut scales);
     let pairs = Pairs {
         rows: cast_slice(&values),
         row_scales: &scales,
@@ -225,7 +233,7 @@ mod tests {
         // What the first row holds; the inverse of the last is none.
         let special = [0.0, f32::NEG_INFINITY, f32::NAN, 3.0, 1e-44];
         for vectors in Vectors::all() {
-            let Kind::Avx2(avx2) = vectors.kind() else {
+            let Some(chosen) = Chosen::of(vectors) else {
                 continue;
             };
             for (n_rows, n_inputs, n_pieces) in [
@@ -252,7 +260,7 @@ mod tests {
                         out: &mut [],
                     };
                     let (mut found, mut scales) = (vec![0; n_rows * n_inputs], vec![0.0; n_rows]);
-                    avx2::round_rows(avx2, &product, GREATEST_ROW_VALUE, &mut found, &mut scales);
+                    chosen.round_rows(&product, &mut found, &mut scales);
                     for row in 0..n_rows {
                         let len = n_inputs / n_pieces;
                         let pieces =
