@@ -1,12 +1,11 @@
 //! The networks against onnxruntime, on the fixtures that `reference/generate.py` writes.
 //!
-//! Large kernels are rounded to 16 bits, so values differ a little: by 2.3e-3 of a probability at
-//! most, which is far below every threshold of the engine. The narrow layers of the tiny networks
-//! average less of it away: 5e-3 here, and 6e-3 where onnxruntime is made to round as the products
-//! in fixed point do. Where products are bf16, which has eight bits, an emulator of AMX gave up to
-//! 2.4e-2, and 7.8e-2 with the tiny networks, and f32 products of values rounded to bf16 as much;
-//! what is read on pages is as good (README, Measured). Boxes of the layout detector are logits, and
-//! their difference is seen through the expectation that they stand for, in units of a stride.
+//! Large kernels are rounded to 16 bits and so are most products, so values differ a little: by
+//! 2.1e-3 of a probability at most, which is far below every threshold of the engine. The narrow
+//! layers of the tiny networks average less of it away: 7.2e-3. Where products are bf16, which has
+//! eight bits, a CPU with AMX gave up to 3.8e-2, and 1.4e-1 with the tiny networks; what is read on
+//! pages is as good (README, Measured). Boxes of the layout detector are logits, and their difference
+//! is seen through the expectation that they stand for, in units of a stride.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +29,7 @@ use safetensors::SafeTensors;
 const TOLERANCE: f32 = 3e-3;
 const TINY_TOLERANCE: f32 = 1e-2;
 const BF16_TOLERANCE: f32 = 5e-2;
-const BF16_TINY_TOLERANCE: f32 = 1.5e-1;
+const BF16_TINY_TOLERANCE: f32 = 2e-1;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
