@@ -255,7 +255,7 @@ impl PackedMatrix {
         );
         #[cfg(target_arch = "x86_64")]
         if let (Weights::Tiled(tiled), Weights::Tiled(next)) = (&self.weights, &next.weights)
-            && tiled::can_pass(activation)
+            && tiled::can_pass(activation, next)
             && n_rows > 0
         {
             assert!(

@@ -17,7 +17,7 @@ use std::ops::Range;
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 
 use super::avx512::{self, COARSE_GELU, LANES, activated};
-use super::blocks::{HARD_SWISH, IDENTITY, RELU, Target};
+use super::blocks::{HARD_SWISH, IDENTITY, RELU};
 use super::{PANEL, Product, RowView, panels};
 use crate::activation::{Activation, activate};
 use crate::buffer::Buffer;
@@ -203,9 +203,9 @@ pub(super) fn multiply(vectors: Vectors, matrix: &TiledMatrix, product: Product<
     );
 }
 
-/// Whether products may end with this activation when they are passed on.
-pub(super) fn can_pass(activation: Activation) -> bool {
-    Ended::of(activation).is_some()
+/// Whether products may end with this activation when they are passed on to this matrix.
+pub(super) fn can_pass(activation: Activation, next: &TiledMatrix) -> bool {
+    Ended::of(activation).is_some() && next.n_pieces == 1
 }
 
 /// What a product gives, rounded and filled up for another matrix.
@@ -309,13 +309,8 @@ fn multiply_rounded(
         if n_some == 0 {
             return;
         }
-        let out = &mut out[block.row * stride + column..];
-        assert!(
-            out.len() >= (n_some - 1) * stride + n_columns,
-            "room for a block"
-        );
-        let to = Target {
-            out: out.as_mut_ptr(),
+        let to = Place {
+            out: &mut out[block.row * stride + column..],
             stride,
             n_columns,
             adds: ending.adds,
@@ -327,6 +322,17 @@ fn multiply_rounded(
     if ended.is_none() {
         activate(vectors, ending.activation, &mut out[..n_rows * stride]);
     }
+}
+
+/// Where rows of a block go.
+struct Place<'a> {
+    /// From the first value on.
+    out: &'a mut [f32],
+    /// Values from row to row.
+    stride: usize,
+    n_columns: usize,
+    /// Whether they are added to what is there.
+    adds: bool,
 }
 
 /// Some rows of a panel, multiplied.
@@ -416,12 +422,16 @@ impl Ended {
         }
     }
 
-    /// Adds the bias to sums and writes them or adds them to what is there; there is room for all.
+    /// Writes sums, or adds them to what is there.
+    ///
+    /// # Panics
+    /// When there is no room, or nothing to write.
     #[allow(unsafe_code, reason = "functions for instructions")]
-    fn put(self, loops: Loops, sums: &[[f32; BLOCK_COLUMNS]], to: Target) {
+    fn put(self, loops: Loops, sums: &[[f32; BLOCK_COLUMNS]], to: Place<'_>) {
+        let end = (sums.len() - 1) * to.stride + to.n_columns;
+        assert!(to.out.len() >= end, "room for a block");
         match loops {
-            // SAFETY: the permission says that the instructions are there, and the caller that there
-            // is room.
+            // SAFETY: the permission says that the instructions are there, and there is room.
             Loops::Wide(_) => unsafe {
                 match self {
                     Self::Identity => put::<IDENTITY>(sums, to),
@@ -435,7 +445,10 @@ impl Ended {
         }
     }
 
-    /// Adds the bias to sums and writes them as bf16.
+    /// Writes sums as bf16.
+    ///
+    /// # Panics
+    /// When there is no room, or nothing to write.
     #[allow(unsafe_code, reason = "functions for instructions")]
     fn put_rounded(
         self,
@@ -475,13 +488,14 @@ impl Ended {
 }
 
 /// # Safety
-/// AVX-512 is there, a bias for each column of a block, and room for so many rows.
+/// AVX-512 is there, and room for all rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
 #[allow(unsafe_code, reason = "a function for instructions")]
-unsafe fn put<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], to: Target) {
+unsafe fn put<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], to: Place<'_>) {
     let masks = [0, 1].map(|half| avx512::first(to.n_columns, half));
+    let first = to.out.as_mut_ptr();
     for (row, sums) in sums.iter().enumerate() {
-        let out = to.out.wrapping_add(row * to.stride);
+        let out = first.wrapping_add(row * to.stride);
         for (half, mask) in masks.into_iter().enumerate() {
             let at = out.wrapping_add(LANES * half);
             // SAFETY: half a row of the block; what is masked out is neither read nor written.
@@ -497,8 +511,7 @@ unsafe fn put<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], to: Target) {
 }
 
 /// # Safety
-/// AVX-512 and its extension for bf16 are there, a bias for each column of a block, and room for so
-/// many rows.
+/// AVX-512 and its extension for bf16 are there, and room for all rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
 #[allow(unsafe_code, reason = "a function for instructions")]
 unsafe fn put_rounded<const A: u8>(sums: &[[f32; BLOCK_COLUMNS]], out: &mut [u16], stride: usize) {
@@ -663,22 +676,14 @@ mod tests {
         row
     }
 
-    pub(super) fn put(activation: Activation, sums: &[[f32; BLOCK_COLUMNS]], to: Target) {
+    pub(super) fn put(activation: Activation, sums: &[[f32; BLOCK_COLUMNS]], to: Place<'_>) {
         for (row, sums) in sums.iter().enumerate() {
-            // SAFETY: the caller says that there is room.
-            #[allow(unsafe_code, reason = "as of what it stands for")]
-            let out = unsafe {
-                std::slice::from_raw_parts_mut(to.out.add(row * to.stride), to.n_columns)
-            };
-            let there = if to.adds {
-                out.to_vec()
-            } else {
-                vec![0.0; out.len()]
-            };
+            let out = &mut to.out[row * to.stride..][..to.n_columns];
+            let there = |out: &f32| if to.adds { *out } else { 0.0 };
             let sums: Vec<f32> = sums
                 .iter()
-                .zip(&there)
-                .map(|(sum, there)| sum + there)
+                .zip(&*out)
+                .map(|(sum, out)| sum + there(out))
                 .collect();
             out.copy_from_slice(&ended(activation, &sums));
         }
