@@ -1,12 +1,11 @@
 //! Prints how long each network takes on one thread.
 //!
 //! ```text
-//! cargo run --release -p pp-ocr --example time_networks
+//! cargo run --release -p pp-ocr --example time_networks [amx|avx512|avx2|portable [PART OF A NAME]]
 //! ```
 //!
 //! `reference/time_networks.py` prints the same for onnxruntime. The least of many runs is shown, and
 //! the speed that this is: run it with nothing else on the machine, and compare runs of one minute.
-//! `QUIRE_CPU` is followed.
 
 #![allow(clippy::print_stdout, reason = "an example prints what it found")]
 
@@ -23,12 +22,13 @@ use quire_kernels::Vectors;
 const RUNS: usize = 20;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    if let Ok(path) = std::env::var("QUIRE_CPU") {
+    let mut arguments = std::env::args().skip(1);
+    if let Some(path) = arguments.next() {
         quire_kernels::choose(path.parse()?)?;
     }
     println!("{}", Vectors::chosen().name());
     let device = Device::flex();
-    let only = std::env::args().nth(1).unwrap_or_default();
+    let only = arguments.next().unwrap_or_default();
     let time = |name: &str, multiply_adds: u64, run: &mut dyn FnMut()| {
         if name.contains(&only) {
             let timed = |_| {
