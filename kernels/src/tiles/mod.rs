@@ -81,7 +81,8 @@ impl TileRows<'_> {
 pub(crate) trait Tiles {
     /// Products of `R` times sixteen rows with 32 columns, `R` being one or two, and a bias of each
     /// column. Weights are those of a panel, [`STEP_WEIGHTS`] a step. `between` is called after each
-    /// step, to do what there is to do while tiles are multiplied.
+    /// step, to do what there is to do while tiles are multiplied; it must use no tiles itself, of
+    /// which a thread has one set.
     ///
     /// # Panics
     /// When rows or weights are missing.

@@ -129,7 +129,8 @@ impl Tiles for Unit {
         for (step, place) in rows.places().enumerate() {
             // SAFETY: tiles are configured. The loads read 64 bytes of each of `16 * R` rows that
             // are `2 * stride` bytes apart, and two tiles of 16 * 64 bytes of weights: `check` has
-            // seen that all of them lie in `rows` and `weights`. Any bits are values of bf16. The instructions need no alignment.
+            // seen that all of them lie in `rows` and `weights`. Any bits are values of bf16. The
+            // instructions need no alignment.
             #[allow(unsafe_code, reason = "tile instructions exist as assembly only")]
             unsafe {
                 let weights = weights.as_ptr().wrapping_add(step * STEP_WEIGHTS);
